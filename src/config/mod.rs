@@ -1,0 +1,148 @@
+//! Configuration: text and environment in, values that cannot be wrong out.
+//!
+//! [`load`] reads `routes.yaml`, `keys.yaml` and the files they name; everything in this module is checked: code that
+//! holds a [`Config`] never looks at a string again to see if it makes sense.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::names::{KeyName, ModelName, UpstreamName};
+
+/// All that a reload replaces: routes, upstreams and keys, as of one reading of the files.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// In file order; each name once.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// In file order, explicit routes and those of presets mixed; `upstream` indexes [`Config::upstreams`].
+    pub routes: Vec<RouteConfig>,
+    /// What a caller may write → the model that is asked.
+    pub aliases: Vec<(ModelName, ModelName)>,
+    /// `DEFAULT_BACKEND`: index into [`Config::upstreams`].
+    pub default_upstream: Option<usize>,
+    /// Every key that opens the gateway; names and hashes are unique.
+    pub keys: Vec<KeyConfig>,
+    /// Files whose change means a reload, besides `routes.yaml` and `keys.yaml` (each `key_file`).
+    pub watched: Vec<PathBuf>,
+    /// Things an operator should know that are no errors, free of config text that may be secret.
+    pub warnings: Vec<String>,
+}
+
+/// What may be assumed of a node (SPEC 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// Nothing: no active probe, no edit of a body.
+    #[default]
+    Generic,
+    /// Speaks OpenAI's API.
+    OpenAi,
+    /// vLLM: also has `/health`, `/metrics`, `/tokenize`.
+    Vllm,
+}
+
+/// Nodes that serve the same thing. One node, for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// Unique.
+    pub name: UpstreamName,
+    /// What may be assumed of its node.
+    pub kind: Kind,
+    /// Where it is.
+    pub node: NodeUrl,
+    /// What we present to it; none: no key is sent.
+    pub credential: Option<Credential>,
+    /// What it serves, where the file says so; else it is learnt from the node's `/v1/models`.
+    pub models: Option<Vec<ModelName>>,
+    /// How long to wait for it.
+    pub timeouts: Timeouts,
+    /// How long an idle connection to it is kept: below uvicorn's 5 s.
+    pub keepalive_idle: Duration,
+    /// Tries in all, at least 1.
+    pub attempts: usize,
+}
+
+/// Waits for a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP and TLS together.
+    pub connect: Duration,
+    /// Until the first byte of the answer; a request's own timeout replaces it.
+    pub first_byte: Duration,
+    /// Between two bytes of an answer.
+    pub idle: Duration,
+}
+
+/// A node's address as configured: `https://api.example.com/v1/openai`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NodeUrl {
+    /// `https`.
+    pub tls: bool,
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+    /// The path `P` of the URL without its last `/`; empty for none. `/v1/x` goes to `P/x`, other paths to the root.
+    pub base: String,
+}
+
+/// What the gateway presents to a node. Its `Debug` shows nothing of the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// `Authorization` unless configured.
+    pub header: HeaderName,
+    /// Prefix and key, marked sensitive.
+    pub value: HeaderValue,
+    /// The key alone: what must never be passed on.
+    pub key: Arc<str>,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credential({}: ***)", self.header)
+    }
+}
+
+/// One line of the route table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// Raw path, `{name}` for a parameter: one segment, never empty.
+    pub path: String,
+    /// At least one.
+    pub methods: Vec<Method>,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// What the node is asked for.
+    pub target: Target,
+    /// From a preset: an explicit route of the same path and method beats it.
+    pub preset: bool,
+    /// Request headers that go up beside the ones on the list (SPEC 6).
+    pub forward_headers: Vec<HeaderName>,
+}
+
+/// The path that a node sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The request's own, below the node's base (SPEC 2.2).
+    Node,
+    /// The path of the route's `upstream_url`, `{name}` as in [`RouteConfig::path`].
+    Path(String),
+}
+
+/// A key that opens the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyConfig {
+    /// Unique.
+    pub name: KeyName,
+    /// SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// Patterns with `*` for any text; none: every model.
+    pub models: Option<Vec<String>>,
+    /// May infer.
+    pub inference: bool,
+    /// May use the operating endpoints and see details.
+    pub admin: bool,
+    /// From then on it is as unknown as any other.
+    pub expires: Option<SystemTime>,
+}
