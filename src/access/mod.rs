@@ -1,0 +1,3 @@
+//! Who may come in, and to what.
+
+pub mod keys;

@@ -1,0 +1,48 @@
+//! `GET /`, `/livez`, `/readyz`: what this is, and whether it can be sent traffic.
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::Answer;
+
+/// `GET /`: name, version, and where to go from here.
+pub fn about() -> Answer {
+    let endpoints = [
+        "/v1/models",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/embeddings",
+        "/health",
+        "/livez",
+        "/readyz",
+    ];
+    let body = json!({
+        "name": "sluice",
+        "version": env!("CARGO_PKG_VERSION"),
+        "endpoints": endpoints,
+    });
+    Answer::json(StatusCode::OK, body.to_string())
+}
+
+/// `GET /livez`: the process runs. It never depends on a node, or a dead GPU would restart every gateway.
+pub fn live() -> Answer {
+    Answer::json(StatusCode::OK, r#"{"status":"ok"}"#)
+}
+
+/// `GET /readyz`: 503 while draining, so that a load balancer sends its traffic elsewhere. `generation` is told to
+/// admins only.
+pub fn ready(draining: bool, generation: Option<u64>) -> Answer {
+    let (status, word) = if draining {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else {
+        (StatusCode::OK, "ok")
+    };
+    let mut body = json!({ "status": word });
+    if let Some(generation) = generation {
+        body["config_generation"] = generation.into();
+        body["version"] = env!("CARGO_PKG_VERSION").into();
+    }
+    Answer::json(status, body.to_string())
+}

@@ -1,0 +1,31 @@
+//! What the gateway answers itself: values, written to nobody here.
+
+pub mod health;
+pub mod info;
+pub mod models;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Headers beside those that every answer has.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body, JSON unless it is empty.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// A JSON answer.
+    pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
+    }
+
+    /// An answer of headers alone.
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), body: Bytes::new() }
+    }
+}

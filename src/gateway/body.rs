@@ -1,0 +1,101 @@
+//! The request's body, read whole before a node is contacted: it can go to any node, and again to another.
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use pingora::ErrorType;
+use pingora_proxy::Session;
+
+use super::held::{HeldBody, Share};
+use super::reply::Stop;
+use crate::refusal::Refusal;
+
+/// How far the body was read: whether the connection can carry another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing of it, or a part: more bytes of it may come.
+    Unread,
+    /// To its good end.
+    Whole,
+    /// What came is no body; where it ends nobody knows.
+    Broken,
+}
+
+/// Reads the body, if there is one.
+///
+/// A body that came in one read stays where it is; more pieces are joined in one buffer (a copy): kept one by one, a
+/// body of one-byte chunks would cost 60 times its size, and the proxy may be handed three pieces at most.
+pub(super) async fn read(
+    session: &mut Session,
+    limit: usize,
+    mut share: Share,
+    progress: &mut Progress,
+) -> Result<Option<HeldBody>, Stop> {
+    if session.is_body_empty() {
+        *progress = Progress::Whole;
+        return Ok(None);
+    }
+    let announced = announced_length(session);
+    if announced.is_some_and(|length| length > limit) {
+        return Err(Refusal::BodyTooLarge { limit }.into());
+    }
+    invite(session).await?;
+    let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
+    loop {
+        let piece = match session.read_request_body().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(error) => return Err(unreadable(error, progress)),
+        };
+        let held = first.len() + joined.len();
+        if held + piece.len() > limit {
+            return Err(Refusal::BodyTooLarge { limit }.into());
+        }
+        if !share.grow(piece.len()) {
+            return Err(Refusal::Overloaded.into());
+        }
+        if held == 0 {
+            first = piece;
+        } else {
+            if joined.is_empty() {
+                joined.reserve(announced.unwrap_or(2 * held).max(held + piece.len()));
+                joined.extend_from_slice(&std::mem::take(&mut first));
+            }
+            joined.extend_from_slice(&piece);
+        }
+    }
+    *progress = Progress::Whole;
+    let bytes = if joined.is_empty() { first } else { joined.freeze() };
+    Ok(Some(share.hold(bytes)))
+}
+
+fn announced_length(session: &Session) -> Option<usize> {
+    session.get_header(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Tells a client that waits for it to send its body (RFC 9110, 10.1.1).
+async fn invite(session: &mut Session) -> Result<(), Stop> {
+    let waits = session
+        .get_header(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits {
+        // Any head written before the body is read turns keep-alive off; this one is no answer.
+        session.set_close_on_response_before_downstream_finish(false);
+        let invited = session.write_continue_response().await;
+        session.set_close_on_response_before_downstream_finish(true);
+        invited.map_err(|error| Stop::Fail(error.into_down()))?;
+    }
+    Ok(())
+}
+
+/// What a failed read means: a slow client, one that left, or one that sent no HTTP.
+fn unreadable(error: Box<pingora::Error>, progress: &mut Progress) -> Stop {
+    *progress = Progress::Broken;
+    match error.etype() {
+        ErrorType::ReadTimedout => Refusal::ClientTooSlow.into(),
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::H2Error => {
+            Stop::Fail(error.into_down())
+        }
+        _ => Refusal::malformed("invalid_framing", "The request body is not framed as HTTP says.")
+            .into(),
+    }
+}

@@ -1,0 +1,129 @@
+//! What is known of one request, from its first byte to its line in the log.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::http::ResponseHeader;
+
+use super::answer::AnswerSoFar;
+use super::body::Progress;
+use super::cors;
+use super::downstream::Replay;
+use super::drain::InFlight;
+use super::held::HeldBody;
+use super::snapshot::Snapshot;
+use crate::access::keys::Key;
+use crate::names::ModelName;
+use crate::refusal::{Dialect, Refusal};
+use crate::routing::choice::Chosen;
+use crate::routing::table::Route;
+use crate::wire::ids::TraceParent;
+use crate::wire::splice::Pieces;
+
+/// One request. Pingora owns it and lends it to each hook; what it holds is freed however the request ends.
+pub struct RequestContext {
+    pub(super) started: Instant,
+    /// The configuration of the moment when the request came: it is served by that one to its end.
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) _in_flight: InFlight,
+    pub(super) id: String,
+    pub(super) trace: Option<TraceParent>,
+    pub(super) cors: cors::Headers,
+    pub(super) dialect: Dialect,
+    /// Who asks; none before authentication, and on open endpoints.
+    pub(super) key: Option<Arc<Key>>,
+    /// 8 hex digits of a key that is unknown.
+    pub(super) unknown_key: Option<String>,
+    pub(super) body_progress: Progress,
+    pub(super) body: Option<HeldBody>,
+    /// What the caller wrote, and whether they want a stream.
+    pub(super) model: Option<ModelName>,
+    pub(super) stream: bool,
+    pub(super) forward: Option<Forward>,
+    pub(super) replay: Replay,
+    pub(super) tries: usize,
+    pub(super) node_address: Option<SocketAddr>,
+    /// What the failure that is on its way through Pingora is called.
+    pub(super) failure: Option<Refusal>,
+    /// The end of the request, for the log, where it is not a node's answer.
+    pub(super) refused: Option<Refusal>,
+    pub(super) client_left: bool,
+    pub(super) answer: AnswerSoFar,
+}
+
+/// Where a request goes, decided once.
+pub(super) struct Forward {
+    pub(super) route: Arc<Route>,
+    /// Path and query as the node sees them.
+    pub(super) target: String,
+    /// The stretch of the body that names the model, and the name in its place.
+    pub(super) rename: Option<(Range<usize>, Vec<u8>)>,
+    /// When the first byte must be there: all tries share it.
+    pub(super) first_byte_until: Instant,
+    /// The request may be sent more than once.
+    pub(super) repeatable: bool,
+}
+
+impl RequestContext {
+    pub(super) fn new(snapshot: Arc<Snapshot>, in_flight: InFlight) -> Self {
+        Self {
+            started: Instant::now(),
+            snapshot,
+            _in_flight: in_flight,
+            id: String::new(),
+            trace: None,
+            cors: cors::Headers::new(),
+            dialect: Dialect::default(),
+            key: None,
+            unknown_key: None,
+            body_progress: Progress::Unread,
+            body: None,
+            model: None,
+            stream: false,
+            forward: None,
+            replay: Replay::default(),
+            tries: 0,
+            node_address: None,
+            failure: None,
+            refused: None,
+            client_left: false,
+            answer: AnswerSoFar::default(),
+        }
+    }
+
+    pub(super) fn add_cors(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
+        self.cors.iter().try_for_each(|(name, value)| head.append_header(name, value).map(drop))
+    }
+
+    /// The body as the node gets it.
+    pub(super) fn pieces(&self) -> Option<Pieces> {
+        let body = &self.body.as_ref()?.bytes;
+        Some(match self.forward.as_ref().and_then(|forward| forward.rename.as_ref()) {
+            Some((at, name)) => Pieces::spliced(body, at.clone(), name),
+            None => Pieces::whole(body.clone()),
+        })
+    }
+
+    /// True where another try may be made after one that failed before its first byte.
+    pub(super) fn may_try_again(&self) -> bool {
+        self.forward.as_ref().is_some_and(|forward| {
+            forward.repeatable
+                && self.tries < forward.route.upstream.attempts
+                && Instant::now() < forward.first_byte_until
+        })
+    }
+}
+
+impl Forward {
+    pub(super) fn new(chosen: &Chosen, target: String, timeout: Duration) -> Self {
+        Self {
+            route: chosen.route.clone(),
+            target,
+            rename: None,
+            first_byte_until: Instant::now() + timeout,
+            repeatable: true,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Web pages of other origins (Fetch standard, "CORS protocol"): off unless origins are configured, never with
+//! credentials.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use crate::answers::Answer;
+
+/// How long a browser may remember a preflight, in seconds.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+/// What a page may read beside the body.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
+     x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, \
+     x-ratelimit-reset-tokens",
+);
+
+/// Every method that a route may have.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
+
+/// Which pages may use the gateway.
+#[derive(Debug, Default)]
+pub struct Cors {
+    any: bool,
+    origins: Vec<String>,
+}
+
+/// The headers that an answer gets.
+pub(super) type Headers = Vec<(HeaderName, HeaderValue)>;
+
+impl Cors {
+    /// `*` stands for every origin.
+    pub fn new(origins: &[String]) -> Self {
+        Self { any: origins.iter().any(|origin| origin == "*"), origins: origins.to_vec() }
+    }
+
+    /// What an answer to a request with `headers` gets; nothing where its page may not read it.
+    pub(super) fn headers_for(&self, headers: &HeaderMap) -> Headers {
+        let Some(allowed) = self.allowed(headers) else { return Headers::new() };
+        let mut answer = vec![
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED),
+        ];
+        if !self.any {
+            answer.push((header::VARY, HeaderValue::from_static("origin")));
+        }
+        answer
+    }
+
+    /// The answer to a preflight; none where the request is no preflight, or CORS is off.
+    pub(super) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Answer> {
+        let asked = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let off = !self.any && self.origins.is_empty();
+        if off || *method != Method::OPTIONS || !asked || !headers.contains_key(header::ORIGIN) {
+            return None;
+        }
+        let mut answer = Answer::empty(StatusCode::NO_CONTENT);
+        if self.allowed(headers).is_some() {
+            answer.headers.push((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS));
+            answer.headers.push((header::ACCESS_CONTROL_MAX_AGE, MAX_AGE));
+            // Reflected: SDKs in browsers send a dozen headers of their own, more with each version.
+            if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+                answer.headers.push((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone()));
+            }
+        }
+        Some(answer)
+    }
+
+    fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        if self.any {
+            return Some(HeaderValue::from_static("*"));
+        }
+        let known = self.origins.iter().any(|known| known.as_bytes() == origin.as_bytes());
+        known.then(|| origin.clone())
+    }
+}

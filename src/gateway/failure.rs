@@ -1,0 +1,121 @@
+//! What goes wrong between us and a node: whose fault it is, what it is called, and how the client is told.
+
+use http::StatusCode;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::context::RequestContext;
+use super::{Gateway, forward, reply};
+use crate::metrics::Failure;
+use crate::refusal::Refusal;
+
+/// The client left, or broke its connection: there is nobody to tell.
+pub(super) fn is_clients(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Downstream
+        && matches!(
+            error.etype(),
+            ErrorType::ReadError
+                | ErrorType::WriteError
+                | ErrorType::WriteTimedout
+                | ErrorType::ConnectionClosed
+                | ErrorType::H2Error
+        )
+}
+
+/// A node did not read or write in time.
+pub(super) fn is_timeout(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
+}
+
+/// A connection that was there closed or was reset.
+pub(super) fn is_broken_connection(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+    )
+}
+
+/// What a failure is called where nobody gave it a name on its way.
+fn name_of(error: &Error) -> Refusal {
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Upstream, _) if is_timeout(error) => Refusal::UpstreamTimeout,
+        (ErrorSource::Upstream, _) => {
+            Refusal::UpstreamError("The node broke off its answer, or sent none.")
+        }
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Refusal::ClientTooSlow,
+        (ErrorSource::Downstream, _) => {
+            Refusal::malformed("invalid_request", "The request is not HTTP as it should be.")
+        }
+        _ => Refusal::Internal,
+    }
+}
+
+impl Gateway {
+    /// Looks at the status of a node's answer: whether it may go on, must be tried again, or says that we are set up
+    /// wrongly.
+    pub(super) fn judge(&self, status: StatusCode, ctx: &mut RequestContext) -> Result<()> {
+        let Some(upstream) = ctx.forward.as_ref().map(|forward| forward.route.upstream.clone())
+        else {
+            return Ok(());
+        };
+        upstream.reached(true);
+        if status.is_redirection() {
+            upstream.metrics.failed(Failure::Broken);
+            ctx.failure = Some(Refusal::UpstreamError("The node answered with a redirect."));
+            return Err(forward::refused_answer(502, "a redirect"));
+        }
+        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+            log::error!(
+                "upstream `{}` refuses our key ({}): check its key in routes.yaml",
+                upstream.name,
+                status.as_u16()
+            );
+            upstream.metrics.failed(Failure::Auth);
+            ctx.failure = Some(Refusal::UpstreamAuthFailed);
+            return Err(forward::refused_answer(502, "our key was refused"));
+        }
+        let passing =
+            status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE;
+        if passing && ctx.may_try_again() && self.retries.retry(std::time::Instant::now()) {
+            ctx.failure = None;
+            return Err(forward::refused_answer(status.as_u16(), "a passing state"));
+        }
+        Ok(())
+    }
+
+    /// Tells the client, in the form that is still possible; gives the status for the log, 0 where nobody was told.
+    pub(super) async fn tell_failure(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> u16 {
+        if is_clients(error) {
+            ctx.client_left = true;
+            return 0;
+        }
+        let refusal = ctx.failure.take().unwrap_or_else(|| name_of(error));
+        let status = refusal.status().as_u16();
+        log::debug!("request {} failed: {error}", ctx.id);
+        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+        let told = if !begun {
+            ctx.body_progress = super::body::Progress::Broken;
+            ctx.answer.status = status;
+            let answer = self.refuse(ctx, refusal);
+            reply::send(session, ctx, answer).await
+        } else {
+            self.metrics.refused(refusal.code());
+            let event = refusal.event(ctx.dialect, &ctx.id);
+            ctx.refused = Some(refusal);
+            match ctx.answer.tail {
+                // After a part of an event, or of anything but events, only a cut is honest.
+                Some(tail) if tail.between_events() => reply::end_stream(session, event).await,
+                _ => Ok(()),
+            }
+        };
+        if told.is_err() {
+            ctx.client_left = true;
+        }
+        status
+    }
+}

@@ -1,0 +1,155 @@
+//! The request as the node sees it, and its answer as the client sees it.
+
+use std::time::Instant;
+
+use http::{HeaderName, HeaderValue, Method, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::context::{Forward, RequestContext};
+use super::reply::REQUEST_ID;
+use crate::refusal::Refusal;
+use crate::upstream::client;
+use crate::wire::ids;
+use crate::wire::splice::Pieces;
+
+/// Headers of a client's that go up as they are. Whatever is not here, or in a route's `forward_headers`, ends at the
+/// gateway: cookies, credentials, `Forwarded`, and names that a WSGI server would take for others.
+const GO_UP: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT];
+
+/// Families of headers that go up: versions and betas of the two APIs.
+const GO_UP_PREFIXES: [&str; 2] = ["anthropic-", "openai-"];
+
+/// Headers of a node's that end at the gateway: what it runs on, credentials, and what speaks of its own origin.
+const STAY_UP: [HeaderName; 13] = [
+    header::SERVER,
+    header::SET_COOKIE,
+    header::WWW_AUTHENTICATE,
+    header::PROXY_AUTHENTICATE,
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::LOCATION,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+];
+
+/// The node, its address of this moment, and how long to wait for it.
+pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    let internal = |why: &'static str| Error::explain(ErrorType::InternalError, why);
+    if session.is_custom() {
+        // A replay that outlived its try would switch Pingora's checks of the Host off.
+        return Err(internal("a stand-in is in the session's place"));
+    }
+    let forward = ctx.forward.as_ref().ok_or_else(|| internal("no route was chosen"))?;
+    let upstream = &forward.route.upstream;
+    let left = forward.first_byte_until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        ctx.failure = Some(Refusal::UpstreamTimeout);
+        return Err(Error::explain(ErrorType::HTTPStatus(504), "no time is left").into_up());
+    }
+    ctx.tries += 1;
+    if ctx.tries > 1 {
+        upstream.metrics.retried();
+    }
+    let address = match tokio::time::timeout(left, upstream.node.address()).await {
+        Ok(Ok(address)) => address,
+        _ => {
+            upstream.reached(false);
+            ctx.failure = Some(Refusal::UpstreamUnreachable);
+            let error = Error::explain(ErrorType::ConnectNoRoute, "the name has no address");
+            return Err(error.into_up());
+        }
+    };
+    ctx.node_address = Some(address);
+    let mut peer = client::peer(&upstream.node, address);
+    peer.options.connection_timeout = Some(upstream.timeouts.connect.min(left));
+    peer.options.total_connection_timeout = Some(upstream.timeouts.connect.min(left));
+    peer.options.read_timeout = Some(left);
+    peer.options.write_timeout = Some(left);
+    peer.options.idle_timeout = Some(upstream.keepalive_idle);
+    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    Ok(Box::new(peer))
+}
+
+/// A new head, made of what may go up: what nobody thought of stays behind.
+pub(super) fn request(
+    session: &Session,
+    ctx: &RequestContext,
+    body: Option<&Pieces>,
+    version: Version,
+) -> Result<RequestHeader> {
+    let no_route = || Error::explain(ErrorType::InternalError, "no route was chosen");
+    let forward = ctx.forward.as_ref().ok_or_else(no_route)?;
+    let upstream = &forward.route.upstream;
+    let from = session.req_header();
+    let mut head = RequestHeader::build(from.method.clone(), forward.target.as_bytes(), Some(16))?;
+    head.set_version(version);
+    head.insert_header(header::HOST, upstream.node.host_header.clone())?;
+    for (name, value) in &from.headers {
+        if goes_up(name, forward) {
+            head.append_header(name.clone(), value.clone())?;
+        }
+    }
+    if let Some(credential) = &upstream.credential {
+        head.insert_header(credential.header.clone(), credential.value.clone())?;
+    }
+    head.insert_header(REQUEST_ID, ids::id_of_try(&ctx.id))?;
+    if let Some(trace) = &ctx.trace {
+        head.insert_header("traceparent", trace.child())?;
+        for state in from.headers.get_all("tracestate") {
+            head.append_header("tracestate", state.clone())?;
+        }
+    }
+    say_who_asks(session, &mut head)?;
+    match body {
+        Some(pieces) => head.insert_header(header::CONTENT_LENGTH, pieces.len())?,
+        None if from.method == Method::POST => head.insert_header(header::CONTENT_LENGTH, 0)?,
+        None => {}
+    }
+    Ok(head)
+}
+
+fn goes_up(name: &HeaderName, forward: &Forward) -> bool {
+    GO_UP.contains(name)
+        || GO_UP_PREFIXES
+            .iter()
+            .any(|prefix| name.as_str().starts_with(prefix) && !name.as_str().contains('_'))
+        || forward.route.forward_headers.contains(name)
+}
+
+/// `X-Forwarded-*` as we know it; what a client claims is not passed on.
+fn say_who_asks(session: &Session, head: &mut RequestHeader) -> Result<()> {
+    if let Some(client) = session.client_addr().and_then(|address| address.as_inet()) {
+        head.insert_header("x-forwarded-for", client.ip().to_string())?;
+    }
+    head.insert_header("x-forwarded-proto", "http")?;
+    let request = session.req_header();
+    let authority = request.uri.authority();
+    let authority = authority.and_then(|known| HeaderValue::from_str(known.as_str()).ok());
+    if let Some(host) = authority.or_else(|| request.headers.get(header::HOST).cloned()) {
+        head.insert_header("x-forwarded-host", host)?;
+    }
+    Ok(())
+}
+
+/// Takes off what ends here, and adds what every answer has.
+pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
+    for name in &STAY_UP {
+        head.remove_header(name);
+    }
+    head.insert_header(REQUEST_ID, ctx.id.as_str())?;
+    ctx.add_cors(head)
+}
+
+/// An answer that does not go on is an error of the node's.
+pub(super) fn refused_answer(status: u16, why: &'static str) -> Box<Error> {
+    let mut error = Error::explain(ErrorType::HTTPStatus(status), why);
+    error.esource = ErrorSource::Upstream;
+    error
+}

@@ -1,0 +1,371 @@
+//! The hot path: a request's way from its first byte to its line in the log. The only place that touches a Pingora
+//! session; each hook is a few verbs, and the order of the checks is read in `admit.rs`.
+
+mod access_log;
+mod admit;
+mod answer;
+mod body;
+mod context;
+mod cors;
+mod downstream;
+mod drain;
+mod failure;
+mod forward;
+mod held;
+mod mask;
+mod reply;
+mod retries;
+mod snapshot;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+pub use access_log::{AccessLog, Format};
+pub use context::RequestContext;
+pub use cors::Cors;
+pub use drain::Drain;
+pub use held::Budget;
+pub use snapshot::Snapshot;
+
+use crate::access::keys::Fingerprints;
+use crate::metrics::{Failure, Metrics};
+use crate::refusal::Refusal;
+use crate::upstream::client::Client;
+use crate::upstream::refresh::Refresher;
+use reply::Stop;
+use retries::RetryBudget;
+
+/// What a request may take of this process.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Cap of a request's own timeout.
+    pub max_timeout: Duration,
+    /// Longest body, in bytes.
+    pub max_body_bytes: usize,
+    /// 401, or 403 for clients of a service that answered so.
+    pub invalid_key_status: StatusCode,
+    /// Longest wait for bytes of a request.
+    pub client_timeout: Duration,
+    /// Longest wait for a client to take bytes.
+    pub write_timeout: Duration,
+    /// How long an idle connection of a client's is kept.
+    pub keepalive_timeout: Duration,
+}
+
+/// The gateway: what all requests share.
+pub struct Gateway {
+    /// Replaced whole by a reload.
+    pub live: Arc<ArcSwap<Snapshot>>,
+    /// Fixed at start.
+    pub limits: Limits,
+    /// Fixed at start.
+    pub cors: Cors,
+    /// Every series.
+    pub metrics: Arc<Metrics>,
+    /// For requests of our own.
+    pub client: Arc<Client>,
+    /// For lists fetched behind an answer.
+    pub refresher: Refresher,
+    /// Names unknown keys.
+    pub fingerprints: Fingerprints,
+    /// Memory for bodies.
+    pub held: Arc<Budget>,
+    /// What is under way.
+    pub drain: Arc<Drain>,
+    /// A line for each request.
+    pub access_log: AccessLog,
+    retries: RetryBudget,
+}
+
+/// The parts that a [`Gateway`] is assembled from: see its fields.
+#[expect(missing_docs, reason = "the fields are the gateway's")]
+pub struct Parts {
+    pub live: Arc<ArcSwap<Snapshot>>,
+    pub limits: Limits,
+    pub cors: Cors,
+    pub metrics: Arc<Metrics>,
+    pub client: Arc<Client>,
+    pub refresher: Refresher,
+    pub fingerprints: Fingerprints,
+    pub held: Arc<Budget>,
+    pub drain: Arc<Drain>,
+    pub access_log: AccessLog,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestContext;
+
+    /// Starts the clock and pins the configuration of this moment.
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(self.live.load_full(), self.drain.enter())
+    }
+
+    /// No module of Pingora's: an answer goes by as it is.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    /// Phase 1: let it through, or answer it here.
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        self.set_timers(session);
+        let answer = match self.admit(session, ctx).await {
+            Ok(()) => return Ok(false),
+            Err(Stop::Answer(answer)) => answer,
+            Err(Stop::Refuse(refusal)) => self.refuse(ctx, refusal),
+            Err(Stop::Fail(error)) => return Err(error),
+        };
+        ctx.answer.status = answer.status.as_u16();
+        reply::send(session, ctx, answer).await.map_err(|error| error.into_down())?;
+        Ok(true)
+    }
+
+    /// Phase 2: the node and its address. Runs again for each try.
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
+        forward::peer(session, ctx).await
+    }
+
+    /// Phase 3: the request as the node sees it. The caller's key stays here; the node's own goes up.
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let pieces = ctx.pieces();
+        *request = forward::request(session, ctx, pieces.as_ref(), request.version)?;
+        if let Some(pieces) = pieces {
+            ctx.replay.install(session, pieces);
+        }
+        Ok(())
+    }
+
+    /// A piece of the body was taken from the replay.
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.replay.piece_taken(session);
+        Ok(())
+    }
+
+    /// The head of a node's answer: pass it on, or try again, or say that it cannot be passed on.
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        self.judge(response.status, ctx)
+    }
+
+    /// The head goes to the client: nothing can be tried again from here.
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if !response.status.is_informational() {
+            ctx.body = None;
+            ctx.answer.begin(response, ctx.forward.as_ref());
+        }
+        forward::response(response, ctx)
+    }
+
+    /// A piece of the answer goes to the client.
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        ctx.answer.pass(body, end);
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(forward) = &ctx.forward {
+            forward.route.upstream.node.connect_failed();
+            forward.route.upstream.reached(false);
+            forward.route.upstream.metrics.failed(Failure::Connect);
+        }
+        ctx.failure = Some(Refusal::UpstreamUnreachable);
+        let retry = ctx.may_try_again() && self.retries.retry(Instant::now());
+        error.set_retry(retry);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut RequestContext,
+        client_reused: bool,
+    ) -> Box<Error> {
+        ctx.replay.remove(session);
+        let retry = self.may_retry(session, &error, ctx, client_reused);
+        error.set_retry(retry);
+        error
+    }
+
+    /// Nothing more can be tried: tell the client, if there is one, in the form that is still possible.
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
+        ctx.replay.remove(session);
+        let error_code = self.tell_failure(session, error, ctx).await;
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    /// Last phase: runs once for every request, whatever happened above.
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        ctx: &mut RequestContext,
+    ) {
+        ctx.replay.remove(session);
+        if error.is_some_and(failure::is_clients) {
+            ctx.client_left = true;
+        }
+        self.count(ctx);
+        self.access_log.write(session, ctx, &self.metrics);
+    }
+
+    /// Failures are in the access log and the metrics, once.
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &RequestContext,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Gateway {
+    /// Assembles it.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { live, limits, cors, metrics, client, refresher, .. } = parts;
+        let Parts { fingerprints, held, drain, access_log, .. } = parts;
+        let retries = RetryBudget::new(Instant::now());
+        Self {
+            live,
+            limits,
+            cors,
+            metrics,
+            client,
+            refresher,
+            fingerprints,
+            held,
+            drain,
+            access_log,
+            retries,
+        }
+    }
+
+    /// Nobody may hold a connection for ever: not by sending slowly, not by reading slowly, not by doing nothing.
+    fn set_timers(&self, session: &mut Session) {
+        session.set_read_timeout(Some(self.limits.client_timeout));
+        session.set_write_timeout(Some(self.limits.write_timeout));
+        session.set_total_drain_timeout(Some(self.limits.client_timeout));
+        if self.drain.is_draining() {
+            session.set_keepalive(None);
+        } else if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs().max(1)));
+        }
+    }
+
+    /// The answer that tells `refusal`, which is noted for the log.
+    fn refuse(&self, ctx: &mut RequestContext, refusal: Refusal) -> crate::answers::Answer {
+        self.metrics.refused(refusal.code());
+        let answer = reply::of_refusal(&refusal, ctx);
+        ctx.refused = Some(refusal);
+        answer
+    }
+
+    /// Counts a request that ended.
+    fn count(&self, ctx: &RequestContext) {
+        if ctx.client_left {
+            self.metrics.client_aborts.inc();
+        }
+        if let Some(forward) = &ctx.forward
+            && ctx.answer.status != 0
+            && ctx.refused.is_none()
+        {
+            let took = ctx.started.elapsed();
+            forward.route.upstream.metrics.answered(ctx.answer.status, took);
+        }
+    }
+
+    /// Whether a failed try is followed by another (SPEC 6): only before the answer's first byte, never after our own
+    /// timeout, never for what the client did.
+    fn may_retry(
+        &self,
+        session: &Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+        reused: bool,
+    ) -> bool {
+        let upstreams = *error.esource() == ErrorSource::Upstream;
+        if !upstreams || session.response_written().is_some_and(|r| !r.status.is_informational()) {
+            return false;
+        }
+        let timed_out = failure::is_timeout(error);
+        if let Some(forward) = &ctx.forward
+            && ctx.failure.is_none()
+        {
+            let how = if timed_out { Failure::Timeout } else { Failure::Broken };
+            forward.route.upstream.metrics.failed(how);
+        }
+        if timed_out || !ctx.may_try_again() {
+            return false;
+        }
+        // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
+        let stale = reused && failure::is_broken_connection(error);
+        let passing = matches!(error.etype(), ErrorType::HTTPStatus(502 | 503));
+        let retry = stale
+            || ((failure::is_broken_connection(error) || passing)
+                && self.retries.retry(Instant::now()));
+        if retry {
+            ctx.failure = None;
+        }
+        retry
+    }
+}

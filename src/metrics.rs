@@ -1,0 +1,234 @@
+//! Every series that the gateway exposes: a field each, a method for each event. No other file spells a series' name.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
+};
+
+/// vLLM 0.32's own buckets for whole requests (`vllm/v1/metrics/buckets.py`), so that panels overlay, with three below
+/// for answers that need no model.
+const REQUEST_SECONDS: [f64; 23] = [
+    0.005, 0.025, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0,
+    60.0, 120.0, 240.0, 480.0, 960.0, 1920.0,
+];
+
+/// Values of one label before the rest is counted as [`OTHER`]: a scrape stays small whatever the config holds.
+const LABEL_VALUES_MAX: u64 = 1_000;
+
+/// Stands for every value past [`LABEL_VALUES_MAX`].
+const OTHER: &str = "_other";
+
+/// Handles to all series.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    retries: IntCounterVec,
+    failures: IntCounterVec,
+    refusals: IntCounterVec,
+    reloads: IntCounterVec,
+    upstreams_labelled: AtomicU64,
+    /// `sluice_requests_in_flight`: requests begun and not yet logged.
+    pub in_flight: IntGauge,
+    /// `sluice_client_aborts_total`: requests whose client left before the answer's end.
+    pub client_aborts: IntCounter,
+    /// `sluice_held_request_bytes`: request bodies in memory, in bytes.
+    pub held_bytes: IntGauge,
+    /// `sluice_access_log_dropped_total`: lines that did not fit the queue to the writer.
+    pub access_log_dropped: IntCounter,
+    /// `sluice_config_generation`: 1 at start, one more with each reload that took effect.
+    pub config_generation: IntGauge,
+    /// `sluice_config_last_reload_successful`: 0 while the files on disk are not what is served.
+    pub config_in_effect: IntGauge,
+}
+
+/// The series of one upstream, resolved once when a snapshot is built: the hot path looks up no label.
+#[derive(Clone)]
+pub struct UpstreamMetrics {
+    answers: [IntCounter; 5],
+    seconds: Histogram,
+    retries: IntCounter,
+    failures: [IntCounter; Failure::ALL.len()],
+}
+
+/// How a try at a node fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection.
+    Connect,
+    /// Too slow.
+    Timeout,
+    /// Closed or reset before its answer's end, or an answer that is no HTTP.
+    Broken,
+    /// Refused the key that we present.
+    Auth,
+}
+
+impl Failure {
+    const ALL: [Self; 4] = [Self::Connect, Self::Timeout, Self::Broken, Self::Auth];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::Auth => "auth",
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers every series.
+    ///
+    /// # Errors
+    /// Two series of one name: a fault of this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        registry.register(Box::new(process))?;
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            prometheus::Result::Ok(family)
+        };
+        let counter = |name: &str, help: &str| {
+            let one = IntCounter::new(name, help)?;
+            registry.register(Box::new(one.clone()))?;
+            prometheus::Result::Ok(one)
+        };
+        let gauge = |name: &str, help: &str| {
+            let one = IntGauge::new(name, help)?;
+            registry.register(Box::new(one.clone()))?;
+            prometheus::Result::Ok(one)
+        };
+        let seconds = HistogramOpts::new(
+            "sluice_request_duration_seconds",
+            "From a request's first byte to its answer's last, by upstream.",
+        );
+        let request_seconds =
+            HistogramVec::new(seconds.buckets(REQUEST_SECONDS.to_vec()), &["upstream"])?;
+        registry.register(Box::new(request_seconds.clone()))?;
+        let info = Opts::new("sluice_build_info", "Always 1; the version is the label.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let build_info = IntGauge::with_opts(info)?;
+        build_info.set(1);
+        registry.register(Box::new(build_info))?;
+        Ok(Self {
+            requests: counters(
+                "sluice_requests_total",
+                "Requests that a node answered, by upstream and class of status.",
+                &["upstream", "status"],
+            )?,
+            retries: counters(
+                "sluice_retries_total",
+                "Tries after a request's first, by upstream.",
+                &["upstream"],
+            )?,
+            failures: counters(
+                "sluice_upstream_failures_total",
+                "Tries that failed, by upstream and kind: connect, timeout, broken, auth.",
+                &["upstream", "kind"],
+            )?,
+            refusals: counters(
+                "sluice_refusals_total",
+                "Requests that the gateway refused or could not have answered, by code.",
+                &["code"],
+            )?,
+            reloads: counters(
+                "sluice_config_reloads_total",
+                "Changes of the configuration, by result: ok, failed.",
+                &["result"],
+            )?,
+            in_flight: gauge("sluice_requests_in_flight", "Requests begun and not yet ended.")?,
+            client_aborts: counter(
+                "sluice_client_aborts_total",
+                "Requests whose client left before the answer's end.",
+            )?,
+            held_bytes: gauge(
+                "sluice_held_request_bytes",
+                "Bytes of request bodies held in memory.",
+            )?,
+            access_log_dropped: counter(
+                "sluice_access_log_dropped_total",
+                "Access log lines that did not fit the queue to the writer.",
+            )?,
+            config_generation: gauge(
+                "sluice_config_generation",
+                "1 at start, one more with each reload that took effect.",
+            )?,
+            config_in_effect: gauge(
+                "sluice_config_last_reload_successful",
+                "0 while the files on disk are not what is served.",
+            )?,
+            upstreams_labelled: AtomicU64::new(0),
+            request_seconds,
+            registry,
+        })
+    }
+
+    /// The series of `upstream`; those of [`OTHER`] once there are too many.
+    pub fn of_upstream(&self, upstream: &str) -> UpstreamMetrics {
+        let fits = self.upstreams_labelled.fetch_add(1, Ordering::Relaxed) < LABEL_VALUES_MAX;
+        let upstream = if fits { upstream } else { OTHER };
+        let answers = ["1xx", "2xx", "3xx", "4xx", "5xx"]
+            .map(|class| self.requests.with_label_values(&[upstream, class]));
+        UpstreamMetrics {
+            answers,
+            seconds: self.request_seconds.with_label_values(&[upstream]),
+            retries: self.retries.with_label_values(&[upstream]),
+            failures: Failure::ALL
+                .map(|kind| self.failures.with_label_values(&[upstream, kind.label()])),
+        }
+    }
+
+    /// Forgets how many upstreams were named: a reload names them anew.
+    pub fn begin_naming_upstreams(&self) {
+        self.upstreams_labelled.store(0, Ordering::Relaxed);
+    }
+
+    /// A request was refused. `code` is a [`Refusal::code`](crate::refusal::Refusal::code): a bounded set.
+    pub fn refused(&self, code: &str) {
+        self.refusals.with_label_values(&[code]).inc();
+    }
+
+    /// A change of the configuration took effect, or did not.
+    pub fn reloaded(&self, ok: bool) {
+        self.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
+        self.config_in_effect.set(i64::from(ok));
+        if ok {
+            self.config_generation.inc();
+        }
+    }
+
+    /// The exposition, Prometheus' text format 0.0.4.
+    ///
+    /// # Errors
+    /// A series that cannot be written: a fault of this file.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl UpstreamMetrics {
+    /// A node's answer reached its end, or its client left.
+    pub fn answered(&self, status: u16, took: Duration) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.answers[class].inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// A try after the first.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// A try failed.
+    pub fn failed(&self, how: Failure) {
+        self.failures[how as usize].inc();
+    }
+}

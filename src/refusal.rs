@@ -1,0 +1,244 @@
+//! Why a caller is turned away: one enum; status, code and body follow from it and from nothing else.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::names::ModelName;
+
+/// A request that the gateway answered itself, because it would not, or could not, have a node answer it (SPEC 7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No credential at all.
+    NoKey,
+    /// A credential that opens nothing. `status` is 401, or 403 where a setting says so.
+    UnknownKey {
+        /// 401 or 403.
+        status: StatusCode,
+    },
+    /// The key is limited to other models.
+    ModelNotAllowed(ModelName),
+    /// The key lacks the scope that this endpoint needs.
+    ScopeNotAllowed(&'static str),
+    /// No such path.
+    RouteNotFound,
+    /// Every candidate's list is known, and none has it.
+    ModelNotFound(ModelName),
+    /// The path exists, with other methods.
+    MethodNotAllowed {
+        /// For the `Allow` header.
+        allow: Cow<'static, str>,
+    },
+    /// The request is malformed.
+    Malformed {
+        /// Stable word for programs.
+        code: &'static str,
+        /// What is wrong, for people.
+        message: Cow<'static, str>,
+        /// The field, where there is one.
+        param: Option<&'static str>,
+    },
+    /// The body is over its limit, in bytes.
+    BodyTooLarge {
+        /// `max_body_bytes`.
+        limit: usize,
+    },
+    /// The client did not send its body in time.
+    ClientTooSlow,
+    /// All the memory for request bodies is taken.
+    Overloaded,
+    /// This process is about to stop.
+    Draining,
+    /// No connection to the node.
+    UpstreamUnreachable,
+    /// The node broke off, or answered what cannot be passed on.
+    UpstreamError(&'static str),
+    /// The node does not take the key that we present.
+    UpstreamAuthFailed,
+    /// The node was too slow.
+    UpstreamTimeout,
+    /// A fault of the gateway's own.
+    Internal,
+}
+
+/// Whose error object a path's clients read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// `{"error":{…}}`.
+    #[default]
+    OpenAi,
+    /// `{"type":"error","error":{…}}`: `/v1/messages` and below.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The dialect of `path`.
+    pub fn of(path: &str) -> Self {
+        match path.strip_prefix("/v1/messages") {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Anthropic,
+            _ => Self::OpenAi,
+        }
+    }
+}
+
+/// How long a caller should wait when the gateway cannot know better: one turn of a rolling update's probe.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+impl Refusal {
+    /// A malformed request that has no field to blame.
+    pub fn malformed(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Malformed { code, message: message.into(), param: None }
+    }
+
+    /// The status line of the reply.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoKey => StatusCode::UNAUTHORIZED,
+            Self::UnknownKey { status } => *status,
+            Self::ModelNotAllowed(_) | Self::ScopeNotAllowed(_) => StatusCode::FORBIDDEN,
+            Self::RouteNotFound | Self::ModelNotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Overloaded | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamUnreachable | Self::UpstreamError(_) | Self::UpstreamAuthFailed => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A stable word: `error.code`, and the label of the metric.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoKey | Self::UnknownKey { .. } => "invalid_api_key",
+            Self::ModelNotAllowed(_) => "model_not_allowed",
+            Self::ScopeNotAllowed(_) => "scope_not_allowed",
+            Self::RouteNotFound => "route_not_found",
+            Self::ModelNotFound(_) => "model_not_found",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::Malformed { code, .. } => code,
+            Self::BodyTooLarge { .. } => "request_too_large",
+            Self::ClientTooSlow => "request_timeout",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamError(_) => "upstream_error",
+            Self::UpstreamAuthFailed => "upstream_auth_failed",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Internal => "internal_error",
+        }
+    }
+
+    /// The field that is wrong, as OpenAI's `param`.
+    fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::ModelNotAllowed(_) | Self::ModelNotFound(_) => Some("model"),
+            Self::Malformed { param, .. } => *param,
+            _ => None,
+        }
+    }
+
+    /// For people.
+    fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::NoKey => "No API key was given. Send it as `Authorization: Bearer KEY`.".into(),
+            Self::UnknownKey { .. } => "The API key is not valid.".into(),
+            Self::ModelNotAllowed(model) => {
+                format!("This API key may not use the model `{model}`.").into()
+            }
+            Self::ScopeNotAllowed(scope) => {
+                format!("This endpoint needs an API key with the scope `{scope}`.").into()
+            }
+            Self::RouteNotFound => "There is no such endpoint.".into(),
+            Self::ModelNotFound(model) => {
+                format!("The model `{model}` does not exist here.").into()
+            }
+            Self::MethodNotAllowed { allow } => {
+                format!("This endpoint takes another method: {allow}.").into()
+            }
+            Self::Malformed { message, .. } => message.clone(),
+            Self::BodyTooLarge { limit } => {
+                format!("The request body is over the limit of {limit} bytes (MAX_BODY_BYTES).")
+                    .into()
+            }
+            Self::ClientTooSlow => "The request body did not arrive in time.".into(),
+            Self::Overloaded => "The gateway holds as much as it may. Try again shortly.".into(),
+            Self::Draining => "This gateway is shutting down. Try again.".into(),
+            Self::UpstreamUnreachable => "The node cannot be reached.".into(),
+            Self::UpstreamError(what) => (*what).into(),
+            Self::UpstreamAuthFailed => {
+                "The node refused the gateway's own key: its configuration is wrong.".into()
+            }
+            Self::UpstreamTimeout => "The node did not answer in time.".into(),
+            Self::Internal => "The gateway failed.".into(),
+        }
+    }
+
+    /// Seconds for `Retry-After`, where coming back helps.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        matches!(self, Self::Overloaded | Self::Draining).then_some(RETRY_AFTER_SECONDS)
+    }
+
+    /// For `Allow`.
+    pub fn allow(&self) -> Option<&str> {
+        match self {
+            Self::MethodNotAllowed { allow } => Some(allow),
+            _ => None,
+        }
+    }
+
+    /// True where the caller should be told how to authenticate.
+    pub fn challenges(&self) -> bool {
+        self.status() == StatusCode::UNAUTHORIZED
+    }
+
+    /// The error object in the caller's dialect.
+    pub fn body(&self, dialect: Dialect, request_id: &str) -> String {
+        match dialect {
+            Dialect::OpenAi => serde_json::json!({ "error": {
+                "message": self.message(), "type": self.openai_type(),
+                "param": self.param(), "code": self.code(),
+            }}),
+            Dialect::Anthropic => serde_json::json!({
+                "type": "error",
+                "error": { "type": self.anthropic_type(), "message": self.message() },
+                "request_id": request_id,
+            }),
+        }
+        .to_string()
+    }
+
+    /// One event that ends a stream which cannot be ended well. No `[DONE]` follows it.
+    pub fn event(&self, dialect: Dialect, request_id: &str) -> String {
+        let body = self.body(dialect, request_id);
+        match dialect {
+            Dialect::OpenAi => format!("data: {body}\n\n"),
+            Dialect::Anthropic => format!("event: error\ndata: {body}\n\n"),
+        }
+    }
+
+    fn openai_type(&self) -> &'static str {
+        match self.status().as_u16() {
+            403 if !matches!(self, Self::UnknownKey { .. }) => "permission_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        }
+    }
+
+    /// docs.anthropic.com, "Errors".
+    fn anthropic_type(&self) -> &'static str {
+        match self.status().as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            400..=499 => "invalid_request_error",
+            503 => "overloaded_error",
+            504 => "timeout_error",
+            _ => "api_error",
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The route table: immutable, built from the configuration, looked up by raw path and method.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{HeaderName, Method};
+use matchit::Router;
+
+use crate::config::{Config, RouteConfig, Target};
+use crate::upstream::Upstream;
+
+/// Where requests of one path and method may go.
+pub struct Route {
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    /// Request headers that go up beside the ones on the list (SPEC 6).
+    pub forward_headers: Vec<HeaderName>,
+    /// The path as configured, for the log: bounded, unlike the path of a request.
+    pub path: String,
+    target: Target,
+    /// Names of the path's parameters, in order.
+    parameters: Vec<String>,
+}
+
+/// What a look-up finds.
+pub enum Found<'t> {
+    /// Candidates in file order, explicit routes before those of presets. At least one.
+    Routes(&'t [Arc<Route>]),
+    /// The path is there, with the methods of this `Allow` header.
+    OtherMethods(&'t str),
+    /// No such path.
+    Nothing,
+}
+
+/// All routes.
+#[derive(Default)]
+pub struct RouteTable {
+    paths: Router<usize>,
+    entries: Vec<Entry>,
+}
+
+/// The routes of one path, parameters' names aside.
+#[derive(Default)]
+struct Entry {
+    methods: Vec<(Method, Vec<Arc<Route>>)>,
+    allow: String,
+}
+
+impl RouteTable {
+    /// Builds the table; `upstreams` as in `config`.
+    ///
+    /// # Errors
+    /// A path that the checks of the configuration let through and the router does not: its text.
+    pub fn build(config: &Config, upstreams: &[Arc<Upstream>]) -> Result<Self, String> {
+        let mut table = Self::default();
+        let mut index: HashMap<String, usize> = HashMap::new();
+        let explicit = config.routes.iter().filter(|route| !route.preset);
+        let presets = config.routes.iter().filter(|route| route.preset);
+        for config in explicit.chain(presets) {
+            let shape = shape_of(&config.path);
+            let entry = match index.get(&shape) {
+                Some(entry) => *entry,
+                None => {
+                    let new = table.entries.len();
+                    table.paths.insert(shape.clone(), new).map_err(|_| config.path.clone())?;
+                    table.entries.push(Entry::default());
+                    index.insert(shape, new);
+                    new
+                }
+            };
+            let Some(upstream) = upstreams.get(config.upstream) else { continue };
+            table.entries[entry].add(config, upstream);
+        }
+        for entry in &mut table.entries {
+            let methods: Vec<&str> =
+                entry.methods.iter().map(|(method, _)| method.as_str()).collect();
+            entry.allow = methods.join(", ");
+        }
+        Ok(table)
+    }
+
+    /// Where a request for the raw `path` may go.
+    pub fn find(&self, method: &Method, path: &str) -> Found<'_> {
+        let Ok(found) = self.paths.at(path) else { return Found::Nothing };
+        let Some(entry) = self.entries.get(*found.value) else { return Found::Nothing };
+        match entry.methods.iter().find(|(known, _)| known == method) {
+            Some((_, routes)) => Found::Routes(routes),
+            None => Found::OtherMethods(&entry.allow),
+        }
+    }
+
+    /// Every route of `GET path`: what the in-process answers of that path ask (SPEC 5.2).
+    pub fn asked_at(&self, path: &str) -> &[Arc<Route>] {
+        match self.find(&Method::GET, path) {
+            Found::Routes(routes) => routes,
+            _ => &[],
+        }
+    }
+}
+
+impl Entry {
+    fn add(&mut self, config: &RouteConfig, upstream: &Arc<Upstream>) {
+        let route = Arc::new(Route {
+            upstream: upstream.clone(),
+            forward_headers: config.forward_headers.clone(),
+            path: config.path.clone(),
+            target: config.target.clone(),
+            parameters: parameters_of(&config.path).map(str::to_owned).collect(),
+        });
+        for method in &config.methods {
+            let position = self.methods.iter().position(|(known, _)| known == method);
+            let position = position.unwrap_or_else(|| {
+                self.methods.push((method.clone(), Vec::new()));
+                self.methods.len() - 1
+            });
+            let routes = &mut self.methods[position].1;
+            // An explicit route came first and beats the preset's of the same upstream.
+            if !(config.preset && routes.iter().any(|known| Arc::ptr_eq(&known.upstream, upstream)))
+            {
+                routes.push(route.clone());
+            }
+        }
+    }
+}
+
+impl Route {
+    /// The path that the node sees for the request's raw `path`.
+    pub fn target_path<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        match &self.target {
+            Target::Node if self.upstream.node.url.base.is_empty() => Cow::Borrowed(path),
+            Target::Node => Cow::Owned(self.upstream.node.path_for(path)),
+            Target::Path(target) if self.parameters.is_empty() => Cow::Owned(target.clone()),
+            Target::Path(target) => Cow::Owned(self.filled(target, path)),
+        }
+    }
+
+    /// `target` with its parameters as they stand in `path`.
+    fn filled(&self, target: &str, path: &str) -> String {
+        let values: Vec<&str> = self
+            .path
+            .split('/')
+            .zip(path.split('/'))
+            .filter(|(pattern, _)| is_parameter(pattern))
+            .map(|(_, value)| value)
+            .collect();
+        let fill = |segment: &'_ str| -> String {
+            let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            let place =
+                name.and_then(|name| self.parameters.iter().position(|known| known == name));
+            place
+                .and_then(|place| values.get(place))
+                .map_or_else(|| segment.to_owned(), |v| (*v).to_owned())
+        };
+        target.split('/').map(fill).collect::<Vec<_>>().join("/")
+    }
+}
+
+fn is_parameter(segment: &str) -> bool {
+    segment.starts_with('{') && segment.ends_with('}')
+}
+
+fn parameters_of(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+        .filter(|segment| is_parameter(segment))
+        .map(|segment| &segment[1..segment.len() - 1])
+}
+
+/// `path` with its parameters numbered: two routes that differ in names only share an entry.
+fn shape_of(path: &str) -> String {
+    let mut number = 0;
+    let segment = |segment: &str| {
+        if is_parameter(segment) {
+            number += 1;
+            format!("{{p{number}}}")
+        } else {
+            segment.to_owned()
+        }
+    };
+    path.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
+/// Where a short-form upstream lists its models: the path of its own `GET /v1/models`, else the sibling of the first
+/// path that names an endpoint of OpenAI's (`/v1/openai/chat/completions` for `/v1/chat/completions` →
+/// `/v1/openai/models`).
+pub fn models_path(config: &Config, upstream: usize) -> Option<String> {
+    let routes = || config.routes.iter().filter(|route| route.upstream == upstream);
+    let own =
+        routes().find(|route| route.path == "/v1/models" && route.methods.contains(&Method::GET));
+    let path_of = |route: &RouteConfig| match &route.target {
+        Target::Path(path) => Some(path.clone()),
+        Target::Node => None,
+    };
+    own.and_then(path_of).or_else(|| {
+        routes().find_map(|route| {
+            let base = path_of(route)?;
+            let base = base.strip_suffix(route.path.strip_prefix("/v1")?)?;
+            Some(format!("{base}/models"))
+        })
+    })
+}

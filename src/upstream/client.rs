@@ -1,0 +1,129 @@
+//! Requests of our own to nodes, on Pingora's connector: the same TLS and the same keep-alive as traffic.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{StatusCode, header};
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::Connector;
+
+use super::Upstream;
+use super::node::Node;
+use crate::config::Credential;
+
+/// Longest answer that is read, in bytes: a list of 10,000 models is about 5 MB.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Idle connections kept for our own requests, in all.
+const IDLE_CONNECTIONS: usize = 256;
+
+/// Asks nodes.
+pub struct Client {
+    connector: Connector,
+}
+
+/// What a node said.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body, whole.
+    pub body: Bytes,
+}
+
+/// Why there is no answer. The text names no header and no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// Its name has no address.
+    #[error("the name cannot be resolved")]
+    NoAddress,
+    /// No connection.
+    #[error("cannot connect")]
+    NoConnection,
+    /// The connection broke, or what came is no HTTP.
+    #[error("the connection broke")]
+    Broken,
+    /// Too slow.
+    #[error("timed out")]
+    TimedOut,
+    /// Over [`ANSWER_BYTES_MAX`].
+    #[error("the answer is too large")]
+    TooLarge,
+}
+
+impl Client {
+    /// A client that trusts the authorities of `ca_file`, or the system's.
+    pub fn new(ca_file: Option<&str>) -> Self {
+        let mut options = ConnectorOptions::new(IDLE_CONNECTIONS);
+        options.ca_file = ca_file.map(str::to_owned);
+        Self { connector: Connector::new(Some(options)) }
+    }
+
+    /// `GET path` of an upstream's node, with its own key, in `limit` in all.
+    ///
+    /// # Errors
+    /// [`Unanswered`]. Any status is an answer.
+    pub async fn get(
+        &self,
+        upstream: &Upstream,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Answer, Unanswered> {
+        let peer_of = |address| {
+            let mut peer = peer(&upstream.node, address);
+            peer.options.connection_timeout = Some(upstream.timeouts.connect);
+            peer.options.total_connection_timeout = Some(upstream.timeouts.connect);
+            peer.options.idle_timeout = Some(upstream.keepalive_idle);
+            peer
+        };
+        let asked = async {
+            let address = upstream.node.address().await.map_err(|_| Unanswered::NoAddress)?;
+            let credential = upstream.credential.as_ref();
+            let head = request(&upstream.node, path, credential).ok_or(Unanswered::Broken)?;
+            self.exchange(&peer_of(address), head).await
+        };
+        let answer = tokio::time::timeout(limit, asked).await.unwrap_or(Err(Unanswered::TimedOut));
+        if matches!(answer, Err(Unanswered::NoConnection)) {
+            upstream.node.connect_failed();
+        }
+        answer
+    }
+
+    async fn exchange(&self, peer: &HttpPeer, head: RequestHeader) -> Result<Answer, Unanswered> {
+        let connected = self.connector.get_http_session(peer).await;
+        let (mut session, _) = connected.map_err(|_| Unanswered::NoConnection)?;
+        let broken = |_| Unanswered::Broken;
+        session.write_request_header(Box::new(head)).await.map_err(broken)?;
+        session.finish_request_body().await.map_err(broken)?;
+        session.read_response_header().await.map_err(broken)?;
+        let status = session.response_header().ok_or(Unanswered::Broken)?.status;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = session.read_response_body().await.map_err(broken)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Unanswered::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let idle = peer.options.idle_timeout;
+        self.connector.release_http_session(session, peer, idle).await;
+        Ok(Answer { status, body: body.freeze() })
+    }
+}
+
+/// How to connect to `node`, for our own requests and for traffic.
+pub fn peer(node: &Node, address: std::net::SocketAddr) -> HttpPeer {
+    HttpPeer::new(address, node.url.tls, node.url.host.clone())
+}
+
+fn request(node: &Node, path: &str, credential: Option<&Credential>) -> Option<RequestHeader> {
+    let mut head = RequestHeader::build(http::Method::GET, path.as_bytes(), Some(4)).ok()?;
+    head.insert_header(header::HOST, node.host_header.clone()).ok()?;
+    head.insert_header(header::ACCEPT, "application/json").ok()?;
+    head.insert_header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION"))).ok()?;
+    if let Some(credential) = credential {
+        head.insert_header(credential.header.clone(), credential.value.clone()).ok()?;
+    }
+    Some(head)
+}

@@ -1,0 +1,155 @@
+//! What an upstream serves: told by the configuration, or learnt from its node's `/v1/models` when somebody needs it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::Mutex;
+
+use super::Upstream;
+use super::client::{Client, Unanswered};
+use crate::names::ModelName;
+
+/// How long a list is as good as new (SPEC 5.2).
+pub const FRESH: Duration = Duration::from_secs(5);
+
+/// How long a list may be shown while a newer one is fetched behind the answer; an older one is waited for.
+const SHOWN_WHILE_REFRESHED: Duration = Duration::from_secs(60);
+
+/// Longest wait for a node's list, connecting included.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One model as its node describes it.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Its id.
+    pub name: ModelName,
+    /// The node's whole object, byte for byte.
+    pub object: Box<RawValue>,
+}
+
+/// What came of asking a node for its list.
+#[derive(Debug)]
+pub struct Asked {
+    /// When the answer was there.
+    pub at: Instant,
+    /// The list, or why there is none.
+    pub models: Result<Vec<Model>, String>,
+}
+
+/// An upstream's models.
+pub struct ModelList {
+    configured: Option<HashSet<ModelName>>,
+    last: ArcSwapOption<Asked>,
+    /// Every id that the node has ever listed: what was once known stays known while the upstream exists.
+    known: ArcSwapOption<HashSet<ModelName>>,
+    /// Held while the node is asked: many callers, one question.
+    asking: Mutex<()>,
+}
+
+impl ModelList {
+    /// A list that is `configured`, or else to be learnt.
+    pub fn new(configured: Option<Vec<ModelName>>) -> Self {
+        Self {
+            configured: configured.map(|models| models.into_iter().collect()),
+            last: ArcSwapOption::empty(),
+            known: ArcSwapOption::empty(),
+            asking: Mutex::new(()),
+        }
+    }
+
+    /// True where it is known what the upstream serves.
+    pub fn is_known(&self) -> bool {
+        self.configured.is_some() || self.known.load().is_some()
+    }
+
+    /// True where the upstream is known to serve `model`.
+    pub fn serves(&self, model: &str) -> bool {
+        match &self.configured {
+            Some(configured) => configured.contains(model),
+            None => self.known.load().as_deref().is_some_and(|known| known.contains(model)),
+        }
+    }
+
+    /// True where the configuration says which models there are, and this is none of them.
+    pub fn excludes(&self, model: &str) -> bool {
+        self.configured.is_some() && !self.serves(model)
+    }
+
+    /// True where asking the node might tell something new.
+    pub fn may_learn(&self, now: Instant) -> bool {
+        self.configured.is_none() && !self.is_fresh(now)
+    }
+
+    /// True where the node was asked within [`FRESH`].
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.last.load().as_deref().is_some_and(|last| now.duration_since(last.at) < FRESH)
+    }
+
+    /// The last answer, where it may still be shown.
+    pub fn shown(&self, now: Instant) -> Option<Arc<Asked>> {
+        let last = self.last.load_full()?;
+        (now.duration_since(last.at) < SHOWN_WHILE_REFRESHED).then_some(last)
+    }
+}
+
+impl Upstream {
+    /// Asks the node for its models, unless it was asked within [`FRESH`]. Callers at the same time share one question.
+    pub async fn learn_models(&self, client: &Client) -> Option<Arc<Asked>> {
+        let _asking = self.models.asking.lock().await;
+        if !self.models.is_fresh(Instant::now()) {
+            let answer = client.get(self, &self.models_path, LIST_TIMEOUT).await;
+            self.reached(!matches!(
+                answer,
+                Err(Unanswered::NoAddress | Unanswered::NoConnection | Unanswered::TimedOut)
+            ));
+            let models = match answer {
+                Ok(answer) if answer.status.is_success() => parse(&answer.body),
+                Ok(answer) => Err(format!("answered {}", answer.status.as_u16())),
+                Err(why) => Err(why.to_string()),
+            };
+            if let Ok(models) = &models {
+                self.remember(models);
+            }
+            self.models.last.store(Some(Arc::new(Asked { at: Instant::now(), models })));
+        }
+        self.models.last.load_full()
+    }
+
+    fn remember(&self, models: &[Model]) {
+        let mut known = self.models.known.load().as_deref().cloned().unwrap_or_default();
+        for model in models {
+            if known.len() < MODELS_MAX {
+                known.insert(model.name.clone());
+            }
+        }
+        self.models.known.store(Some(Arc::new(known)));
+    }
+}
+
+/// Models of one node that are remembered: a node with more LoRA adapters is not in use anywhere.
+const MODELS_MAX: usize = 10_000;
+
+#[derive(Deserialize)]
+struct RawList {
+    data: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct RawModel {
+    id: String,
+}
+
+/// Reads `{"data":[{"id":…}]}`; entries without an id are left out.
+fn parse(body: &[u8]) -> Result<Vec<Model>, String> {
+    let list: RawList =
+        serde_json::from_slice(body).map_err(|_| "answered no list of models".to_owned())?;
+    let model = |object: Box<RawValue>| {
+        let id = serde_json::from_str::<RawModel>(object.get()).ok()?.id;
+        Some(Model { name: id.into(), object })
+    };
+    Ok(list.data.into_iter().take(MODELS_MAX).filter_map(model).collect())
+}

@@ -1,0 +1,280 @@
+//! What routing needs of a JSON body: read in one pass, borrowed from it, the rest skipped.
+//!
+//! A gateway and a node that disagree on which `model` counts are a hole: a key limited to one model could use another.
+//! So every top-level field may be there once (Python takes the last of two, others the first), escapes in names are
+//! read before names are compared, and what is nested deeper than a node's parser can follow is refused.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Levels of `{` and `[`: serde_json's own limit, and far below Python's recursion limit of 1,000.
+const NESTING_MAX: usize = 128;
+
+/// Top-level fields: vLLM 0.32 knows about 80 for a chat. More are compared in quadratic time.
+const FIELDS_MAX: usize = 1_024;
+
+/// The part of a request's body that the gateway looks at.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The model's name, escapes resolved.
+    pub model: Option<Cow<'a, str>>,
+    /// Where the name stands in the body, quotes included.
+    pub model_at: Option<Range<usize>>,
+    /// The caller asked for an event stream.
+    pub stream: bool,
+}
+
+/// Why a body cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Not JSON, or no object; where, and what was expected.
+    Malformed(String),
+    /// This top-level field is there twice.
+    Duplicate(String),
+    /// `model` is no string.
+    ModelNotText,
+    /// Deeper than [`NESTING_MAX`].
+    TooDeep,
+    /// More than [`FIELDS_MAX`].
+    TooManyFields,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(what) => write!(f, "The request body is not a JSON object: {what}."),
+            Self::Duplicate(name) => {
+                write!(f, "The field `{name}` is in the request body twice.")
+            }
+            Self::ModelNotText => f.write_str("The field `model` must be a string."),
+            Self::TooDeep => {
+                write!(f, "The request body is nested deeper than {NESTING_MAX} levels.")
+            }
+            Self::TooManyFields => {
+                write!(f, "The request body has more than {FIELDS_MAX} top-level fields.")
+            }
+        }
+    }
+}
+
+/// Reads the head of `body`, one whole JSON object.
+///
+/// # Errors
+/// [`Unreadable`]: the request is answered with 400.
+pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
+    if nested_too_deep(body) {
+        return Err(Unreadable::TooDeep);
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let mut refused = None;
+    let fields = json.deserialize_map(Fields { refused: &mut refused });
+    if let Some(why) = refused {
+        return Err(why);
+    }
+    let fields = fields.and_then(|fields| json.end().map(|()| fields)).map_err(malformed)?;
+    let (model, model_at) = match fields.model {
+        None => (None, None),
+        Some(raw) if raw.get() == "null" => (None, None),
+        Some(raw) => {
+            let name: Text<'_> =
+                serde_json::from_str(raw.get()).map_err(|_| Unreadable::ModelNotText)?;
+            (Some(name.0), Some(range_in(body, raw.get())))
+        }
+    };
+    Ok(Head { model, model_at, stream: fields.stream.is_some_and(|raw| raw.get() == "true") })
+}
+
+/// The text of serde_json's error: a position and what was expected, nothing of the body.
+fn malformed(error: serde_json::Error) -> Unreadable {
+    Unreadable::Malformed(error.to_string())
+}
+
+/// Where `part`, borrowed from `whole`, stands in it.
+fn range_in(whole: &[u8], part: &str) -> Range<usize> {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    start..start + part.len()
+}
+
+/// A string that is borrowed unless it holds escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Default)]
+struct RawFields<'a> {
+    model: Option<&'a RawValue>,
+    stream: Option<&'a RawValue>,
+}
+
+struct Fields<'r> {
+    refused: &'r mut Option<Unreadable>,
+}
+
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = RawFields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields<'de>, A::Error> {
+        let mut fields = RawFields::default();
+        let mut seen: Vec<Cow<'de, str>> = Vec::with_capacity(16);
+        while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
+            if seen.contains(&name) {
+                *self.refused = Some(Unreadable::Duplicate(name.into_owned()));
+                return Err(serde::de::Error::custom("duplicate field"));
+            }
+            if seen.len() == FIELDS_MAX {
+                *self.refused = Some(Unreadable::TooManyFields);
+                return Err(serde::de::Error::custom("too many fields"));
+            }
+            match name.as_ref() {
+                "model" => fields.model = Some(map.next_value()?),
+                "stream" => fields.stream = Some(map.next_value()?),
+                _ => {
+                    map.next_value::<serde::de::IgnoredAny>()?;
+                }
+            }
+            seen.push(name);
+        }
+        Ok(fields)
+    }
+}
+
+/// serde_json skips what is not wanted without counting levels, so they are counted here. Nearly every body has fewer
+/// opening brackets than levels allowed and needs no more than a count of them.
+fn nested_too_deep(body: &[u8]) -> bool {
+    if memchr::memchr2_iter(b'{', b'[', body).nth(NESTING_MAX).is_none() {
+        return false;
+    }
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = body.get(at) {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > NESTING_MAX {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => at = end_of_string(body, at + 1),
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// The index of the quote that ends a string whose content begins at `at`, or the body's end.
+fn end_of_string(body: &[u8], mut at: usize) -> usize {
+    while let Some(rest) = body.get(at..) {
+        match memchr::memchr2(b'"', b'\\', rest) {
+            None => break,
+            Some(found) if rest[found] == b'"' => return at + found,
+            Some(escape) => at += escape + 2,
+        }
+    }
+    body.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_model_is_found_wherever_it_stands() {
+        let body = br#"{"messages":[{"role":"user","content":"\"model\":\"x\""}], "model" : "llama","stream":true}"#;
+        let head = read(body).unwrap();
+        assert_eq!(head.model.as_deref(), Some("llama"));
+        assert_eq!(&body[head.model_at.unwrap()], b"\"llama\"");
+        assert!(head.stream);
+    }
+
+    #[test]
+    fn an_escaped_name_is_the_same_name() {
+        assert_eq!(read(br#"{"mod\u0065l":"a"}"#).unwrap().model.as_deref(), Some("a"));
+        assert_eq!(read(br#"{"model":"\u0061"}"#).unwrap().model.as_deref(), Some("a"));
+        assert_eq!(
+            read(br#"{"model":"a","mod\u0065l":"b"}"#),
+            Err(Unreadable::Duplicate("model".into()))
+        );
+    }
+
+    #[test]
+    fn every_top_level_field_may_be_there_once() {
+        let twice = Err(Unreadable::Duplicate("n".into()));
+        assert_eq!(read(br#"{"n":1,"model":"a","n":2}"#), twice);
+        assert!(read(br#"{"a":{"n":1,"n":2}}"#).is_ok());
+        let many = (0..=FIELDS_MAX).map(|n| format!("\"f{n}\":0")).collect::<Vec<_>>().join(",");
+        assert_eq!(read(format!("{{{many}}}").as_bytes()), Err(Unreadable::TooManyFields));
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        for body in [
+            "",
+            " ",
+            "[]",
+            "null",
+            "\"x\"",
+            "{",
+            "{\"model\":\"a\"",
+            "{\"model\":\"a\"} x",
+            "{\"a\":}",
+            "{'model':'a'}",
+            "{\"model\":\"a\",}",
+            "\u{feff}{}",
+            "{\"model\":\"\\ud800\"}",
+        ] {
+            assert!(read(body.as_bytes()).is_err(), "{body}");
+        }
+        assert_eq!(read(br#"{"model":7}"#), Err(Unreadable::ModelNotText));
+        assert_eq!(read(br#"{"model":null}"#).unwrap(), Head::default());
+    }
+
+    #[test]
+    fn levels_are_counted_outside_of_strings_only() {
+        let nest = |levels: usize| {
+            format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
+        };
+        assert!(read(nest(NESTING_MAX).as_bytes()).is_ok());
+        assert_eq!(read(nest(NESTING_MAX + 1).as_bytes()), Err(Unreadable::TooDeep));
+        let text =
+            format!("{{\"a\":\"{}\\\\\",\"b\":\"\\\"{}\"}}", "[".repeat(500), "{".repeat(500));
+        assert!(read(text.as_bytes()).is_ok());
+        let flat = format!("{{\"a\":[{}{{}}]}}", "{},".repeat(1_000));
+        assert!(read(flat.as_bytes()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_whole_parser(fields in proptest::collection::btree_map(
+            "[a-z\"\\\\é]{0,6}", "[ -~é\\n]{0,12}", 0..6), model in "[ -~é]{0,9}")
+        {
+            let mut object: serde_json::Map<String, serde_json::Value> =
+                fields.into_iter().map(|(name, text)| (name, text.into())).collect();
+            object.insert("model".into(), model.clone().into());
+            let body = serde_json::to_vec(&object).unwrap();
+            let head = read(&body).unwrap();
+            prop_assert_eq!(head.model.as_deref(), Some(model.as_str()));
+            let at = head.model_at.unwrap();
+            prop_assert_eq!(serde_json::from_slice::<String>(&body[at]).unwrap(), model);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_or_accept_what_a_parser_refuses(
+            body in proptest::collection::vec(any::<u8>(), 0..64))
+        {
+            if read(&body).is_ok() {
+                let text = String::from_utf8_lossy(&body);
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What goes over the wire. Pure: bytes in, values out; no socket, no clock, no Pingora.
+
+pub mod events;
+pub mod form;
+pub mod head;
+pub mod ids;
+pub mod paths;
+pub mod query;
+pub mod splice;

@@ -1,0 +1,143 @@
+//! Request paths: which are ambiguous, which infer, which operate a node.
+
+use http::Method;
+
+/// Why a request target is refused: two programs on its way might read it differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ambiguous(pub &'static str);
+
+/// The only path below which an id may carry encoded or plain slashes: it is answered in this process.
+const MODEL_BY_ID: &str = "/v1/models/";
+
+/// Refuses a raw path that a node, or a proxy on the way to it, might read as another one (SPEC 4).
+///
+/// # Errors
+/// [`Ambiguous`] with what was found.
+pub fn refuse_ambiguous(path: &[u8]) -> Result<(), Ambiguous> {
+    if path.first() != Some(&b'/') {
+        return Err(Ambiguous("the path does not begin with `/`"));
+    }
+    if path.iter().any(|byte| *byte < 0x20 || *byte >= 0x7f) {
+        return Err(Ambiguous("the path holds a control or non-ASCII character"));
+    }
+    if path.contains(&b'\\') {
+        return Err(Ambiguous("the path holds a backslash"));
+    }
+    if path.contains(&b';') {
+        return Err(Ambiguous("the path holds `;`"));
+    }
+    if path.windows(2).any(|pair| pair == b"//") {
+        return Err(Ambiguous("the path holds `//`"));
+    }
+    let dots = |segment: &[u8]| segment == b"." || segment == b"..";
+    if path.split(|byte| *byte == b'/').any(dots) {
+        return Err(Ambiguous("the path holds a dot segment"));
+    }
+    if path.contains(&b'%') && !path.starts_with(MODEL_BY_ID.as_bytes()) {
+        return Err(Ambiguous("the path holds `%`"));
+    }
+    Ok(())
+}
+
+/// What is in the body of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// JSON, whatever Content-Type says: vLLM reads it so.
+    Json,
+    /// A multipart form: an upload of audio.
+    Form,
+    /// Not known: read as JSON where it is JSON, passed on where it is not.
+    Opaque,
+}
+
+/// POST endpoints of vLLM 0.32 whose JSON body may name a model, outside `/v1`.
+const JSON_OUTSIDE_V1: [&str; 9] = [
+    "/tokenize",
+    "/detokenize",
+    "/inference/v1/generate",
+    "/invocations",
+    "/classify",
+    "/score",
+    "/rerank",
+    "/v2/rerank",
+    "/pooling",
+];
+
+/// POST endpoints of vLLM 0.32 below `/v1` with a JSON body.
+const JSON_IN_V1: [&str; 8] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/rerank",
+    "/v1/responses",
+    "/v1/score",
+];
+
+/// What the body of a request on `path` is.
+pub fn body_kind(path: &str) -> BodyKind {
+    if JSON_IN_V1.contains(&path) || JSON_OUTSIDE_V1.contains(&path) {
+        BodyKind::Json
+    } else if path.starts_with("/v1/audio/") {
+        BodyKind::Form
+    } else {
+        BodyKind::Opaque
+    }
+}
+
+/// True where a request uses a model: a key that is limited to models must name one there.
+pub fn infers(path: &str) -> bool {
+    path.starts_with("/v1/") || JSON_OUTSIDE_V1.contains(&path)
+}
+
+/// Endpoints that act on a node rather than ask its model (SPEC 5.3).
+const OPERATING: [&str; 7] = [
+    "/pause",
+    "/resume",
+    "/is_paused",
+    "/metrics",
+    "/load",
+    "/scale_elastic_ep",
+    "/is_scaling_elastic_ep",
+];
+
+/// True where a request needs the `admin` scope and is never sent twice.
+pub fn operates(path: &str) -> bool {
+    OPERATING.contains(&path)
+}
+
+/// True for methods that carry nothing to be passed on by a gateway.
+pub fn refused_method(method: &Method) -> bool {
+    *method == Method::CONNECT || *method == Method::TRACE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_programs_may_read_differently_is_refused() {
+        for path in [
+            "",
+            "v1",
+            "/v1//x",
+            "/../x",
+            "/v1/.",
+            "/v1/..",
+            "/a;b",
+            "/a\\b",
+            "/a\0",
+            "/%2e%2e/x",
+            "/v1/chat%2fcompletions",
+            "/é",
+            "/v1/models/../x",
+            "/v1/models/a\\b",
+        ] {
+            assert!(refuse_ambiguous(path.as_bytes()).is_err(), "{path}");
+        }
+        for path in ["/", "/v1/chat/completions", "/v1/models/org%2Fmodel", "/a.b/..c", "/v1/"] {
+            assert_eq!(refuse_ambiguous(path.as_bytes()), Ok(()), "{path}");
+        }
+    }
+}
