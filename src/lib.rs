@@ -8,5 +8,6 @@ pub mod metrics;
 pub mod names;
 pub mod refusal;
 pub mod routing;
+pub mod sim;
 pub mod upstream;
 pub mod wire;

@@ -1,0 +1,179 @@
+//! A stream of server-sent events at the pace of a model, one HTTP chunk each.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::{Instant, Sleep};
+
+use super::node::{Finish, Flight};
+use super::reply::{Break, Broken};
+
+/// Room for many events at once, so that not every event asks for memory.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// The longest pause: nobody waits for a day, and the clock does not overflow.
+const PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What must happen before an event is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Nothing: it goes with the one before.
+    None,
+    /// The first token.
+    FirstToken,
+    /// One more token.
+    Token,
+}
+
+/// One event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    /// When it is sent.
+    pub(super) pause: Pause,
+    /// Tokens in it.
+    pub(super) tokens: usize,
+}
+
+/// The events of one API, in order.
+pub(super) trait Script: Send {
+    /// Appends the next event to `out`; none after the last.
+    fn next(&mut self, out: &mut BytesMut) -> Option<Step>;
+
+    /// Why the answer ends when the script does.
+    fn finish(&self) -> Finish;
+
+    /// What is sent instead of the rest when the engine dies.
+    fn last_words(&self) -> &'static [&'static str];
+}
+
+/// What goes wrong after a number of events.
+enum Fate {
+    Breaks(Break),
+    Dies,
+}
+
+/// The body of a stream.
+pub(super) struct Events {
+    script: Box<dyn Script>,
+    first_token: Duration,
+    token_delay: Duration,
+    buffer: BytesMut,
+    /// Written, but not yet due.
+    held: Option<(Bytes, usize)>,
+    due: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
+    sent: usize,
+    fate: Option<(usize, Fate)>,
+    flight: Flight,
+}
+
+impl Events {
+    /// The events of `script`, with these pauses before the first token and between tokens.
+    pub(super) fn new(
+        script: Box<dyn Script>,
+        (first_token, token_delay): (Duration, Duration),
+        flight: Flight,
+    ) -> Self {
+        Self {
+            script,
+            first_token,
+            token_delay,
+            buffer: BytesMut::with_capacity(BUFFER_BYTES),
+            held: None,
+            due: Instant::now(),
+            sleep: None,
+            sent: 0,
+            fate: None,
+            flight,
+        }
+    }
+
+    /// The same, but broken off after so many events.
+    pub(super) fn breaking_after(self, events: usize, then: Break) -> Self {
+        Self { fate: Some((events, Fate::Breaks(then))), ..self }
+    }
+
+    /// The same, but the engine dies after so many events.
+    pub(super) fn dying_after(self, events: usize) -> Self {
+        Self { fate: Some((events, Fate::Dies)), ..self }
+    }
+
+    /// The next event when it is due.
+    pub(super) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                ready!(sleep.as_mut().poll(cx));
+                self.sleep = None;
+            }
+            if let Some((event, tokens)) = self.held.take() {
+                self.flight.made(tokens);
+                self.sent += 1;
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(broken) = ready!(self.poll_fate(cx)) {
+                return Poll::Ready(Some(Err(broken)));
+            }
+            let Some(step) = self.script.next(&mut self.buffer) else {
+                self.flight.finish(self.script.finish());
+                return Poll::Ready(None);
+            };
+            self.hold(step);
+        }
+    }
+
+    /// Takes the event just written, and sets the clock for it.
+    fn hold(&mut self, step: Step) {
+        self.held = Some((self.buffer.split().freeze(), step.tokens));
+        let pause = match step.pause {
+            Pause::None => Duration::ZERO,
+            Pause::FirstToken => self.first_token,
+            Pause::Token => self.token_delay,
+        };
+        if !pause.is_zero() {
+            // From when the event before was due, not from when it was sent: the pace does not drift.
+            self.due += pause.min(PAUSE_MAX);
+            self.sleep = Some(Box::pin(tokio::time::sleep_until(self.due)));
+        }
+    }
+
+    /// Ready without a value: no fault is due yet.
+    fn poll_fate(&mut self, cx: &mut Context<'_>) -> Poll<Option<Broken>> {
+        match &mut self.fate {
+            Some((after, Fate::Breaks(then))) if self.sent >= *after => {
+                if matches!(then, Break::End(..)) {
+                    self.flight.finish(Finish::Error);
+                }
+                then.poll(cx).map(Some)
+            }
+            Some((after, Fate::Dies)) if self.sent >= *after => {
+                self.script = Box::new(LastWords(self.script.last_words().iter()));
+                self.fate = None;
+                Poll::Ready(None)
+            }
+            _ => Poll::Ready(None),
+        }
+    }
+}
+
+/// The rest of a stream whose engine died.
+struct LastWords(std::slice::Iter<'static, &'static str>);
+
+impl Script for LastWords {
+    fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
+        out.put_slice(self.0.next()?.as_bytes());
+        Some(Step { pause: Pause::None, tokens: 0 })
+    }
+
+    fn finish(&self) -> Finish {
+        Finish::Error
+    }
+
+    fn last_words(&self) -> &'static [&'static str] {
+        &[]
+    }
+}

@@ -1,0 +1,185 @@
+//! What `/v1/chat/completions` and `/v1/completions` have in common.
+
+use std::fmt::Write;
+
+use bytes::{BufMut, BytesMut};
+use serde_json::Value;
+
+use super::call::{Length, integer, streamed};
+use super::events::{Pause, Step};
+use super::node::Finish;
+use super::refusal::Refusal;
+use super::text::Text;
+
+/// Choices of one request at most: far more than anyone shows, few enough to be counted.
+const CHOICES_MAX: i64 = 128;
+
+/// The version as vLLM 0.32 signs its answers.
+pub(super) const FINGERPRINT: &str = "vllm-0.32.0-df802a1c";
+
+/// What a stream says when the engine dies (vLLM 0.32): the status stays 200, and the end looks clean.
+pub(super) const LAST_WORDS: [&str; 2] = [
+    "data: {\"error\": {\"message\": \"EngineCore encountered an issue. See stack trace (above) for the root cause.\", \
+     \"type\": \"InternalServerError\", \"param\": null, \"code\": 500}}\n\n",
+    DONE,
+];
+
+const DONE: &str = "data: [DONE]\n\n";
+
+/// Which events of a stream say how many tokens were used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamUsage {
+    /// None of them.
+    Never,
+    /// One more event at the end.
+    Last,
+    /// That one and all others.
+    Each,
+}
+
+/// One answer with all its choices.
+pub(super) struct Answer {
+    /// What each prompt is answered; choice `c` belongs to text `c / choices`.
+    pub(super) texts: Vec<Text>,
+    /// Choices of each prompt.
+    pub(super) choices: usize,
+    /// Of each choice.
+    pub(super) length: Length,
+    /// Of all prompts.
+    pub(super) prompt_tokens: usize,
+}
+
+impl Answer {
+    /// The number of choices of all prompts.
+    pub(super) fn width(&self) -> usize {
+        self.texts.len() * self.choices
+    }
+
+    /// Tokens of all choices.
+    pub(super) fn tokens(&self) -> usize {
+        self.width() * self.length.tokens
+    }
+
+    /// The text of a choice, complete, as JSON within quotes.
+    pub(super) fn text(&self, choice: usize) -> String {
+        self.texts[choice / self.choices].first(self.length.tokens)
+    }
+
+    /// One token of a choice, as JSON within quotes.
+    pub(super) fn token(&self, choice: usize, place: usize) -> &str {
+        self.texts[choice / self.choices].token(place)
+    }
+
+    /// `usage` of an answer that is not streamed.
+    pub(super) fn usage(&self) -> String {
+        let (prompt, answer) = (self.prompt_tokens, self.tokens());
+        format!(
+            r#"{{"prompt_tokens":{prompt},"total_tokens":{},"completion_tokens":{answer},"prompt_tokens_details":null,"completion_tokens_details":null}}"#,
+            prompt + answer
+        )
+    }
+
+    /// Appends `"usage":` with `{..}` that counts `answer` tokens of the answer.
+    pub(super) fn write_usage(&self, answer: usize, details: &str, out: &mut BytesMut) {
+        let prompt = self.prompt_tokens;
+        // Memory grows as needed, so writing cannot fail; the same holds for every `write!` to a buffer here.
+        let _ = write!(
+            out,
+            r#""usage":{{"prompt_tokens":{prompt},"total_tokens":{},"completion_tokens":{answer}{details}}}"#,
+            prompt + answer
+        );
+    }
+
+    /// Appends the event at `place` after the last token: usage when it was asked for, then `[DONE]`.
+    pub(super) fn close(
+        &self,
+        mut place: usize,
+        usage: StreamUsage,
+        head: &str,
+        out: &mut BytesMut,
+    ) -> Option<Step> {
+        if usage == StreamUsage::Never {
+            place += 1;
+        }
+        match place {
+            0 => {
+                out.put_slice(head.as_bytes());
+                out.put_slice(b"],");
+                self.write_usage(self.tokens(), "", out);
+                let _ = write!(out, ",\"system_fingerprint\":\"{FINGERPRINT}\"}}\n\n");
+            }
+            1 => out.put_slice(DONE.as_bytes()),
+            _ => return None,
+        }
+        Some(Step { pause: Pause::None, tokens: 0 })
+    }
+
+    /// `finish_reason` of the token at `place`, as JSON.
+    pub(super) fn finish_reason(&self, place: usize) -> &'static str {
+        if place + 1 < self.length.tokens {
+            return "null";
+        }
+        match self.length.finish {
+            Finish::Stop => r#""stop""#,
+            Finish::Length => r#""length""#,
+            Finish::Error => r#""error""#,
+        }
+    }
+}
+
+/// The number of choices asked for.
+///
+/// # Errors
+/// It is none or too many.
+pub(super) fn choices(body: &Value) -> Result<usize, Refusal> {
+    let n = integer(body, "n")?.unwrap_or(1);
+    match usize::try_from(n) {
+        Ok(choices @ 1..) if n <= CHOICES_MAX => Ok(choices),
+        Ok(1..) => {
+            let says =
+                format!("n must be at most {CHOICES_MAX}, got {n}. (parameter=n, value={n})");
+            Err(Refusal::value("n", says))
+        }
+        _ => Err(Refusal::value(
+            "n",
+            format!("n must be at least 1, got {n}. (parameter=n, value={n})"),
+        )),
+    }
+}
+
+/// What a stream says of usage.
+///
+/// # Errors
+/// There are options for a stream, but no stream.
+pub(super) fn stream_usage(body: &Value) -> Result<StreamUsage, Refusal> {
+    let Some(options) = body.get("stream_options").filter(|options| !options.is_null()) else {
+        return Ok(StreamUsage::Never);
+    };
+    if !streamed(body) {
+        let says =
+            "Stream options can only be defined when `stream=True`. (parameter=stream_options)";
+        return Err(Refusal::value("stream_options", says.to_owned()));
+    }
+    let on = |name: &str| options.get(name).and_then(Value::as_bool).unwrap_or(false);
+    Ok(match (on("include_usage"), on("continuous_usage_stats")) {
+        (false, _) => StreamUsage::Never,
+        (true, false) => StreamUsage::Last,
+        (true, true) => StreamUsage::Each,
+    })
+}
+
+/// Refuses what no sampler can do.
+///
+/// # Errors
+/// The temperature is below 0.
+pub(super) fn check_sampling(body: &Value) -> Result<(), Refusal> {
+    match body.get("temperature").and_then(Value::as_f64) {
+        Some(temperature) if temperature < 0.0 => {
+            let says = format!(
+                "temperature must be non-negative, got {temperature:?}. (parameter=temperature, value={temperature:?})"
+            );
+            Err(Refusal::value("temperature", says))
+        }
+        _ => Ok(()),
+    }
+}
