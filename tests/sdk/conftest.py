@@ -82,6 +82,11 @@ class Target:
         return openai.AsyncOpenAI(**self.options(**overrides))
 
 
+def pytest_sessionstart():
+    if not BINARY.is_file():
+        pytest.exit(f"{BINARY} is missing: run `cargo build`, or name another one in SLUICE_BIN", 1)
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
