@@ -1,0 +1,204 @@
+"""Starts the real `sluice` binary: two simulated nodes, and a gateway before them.
+
+The basic tests run twice, through the gateway and straight against a node: a failure in both is the
+simulator's (or the SDK's), a failure in the first alone is the gateway's.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+import pytest
+
+BINARY = Path(
+    os.environ.get("SLUICE_BIN", Path(__file__).parents[2] / "target/debug/sluice")
+)
+READY_WITHIN_S = 30
+
+NODE_KEY = "sk-node"
+KEY = "sk-team-a"
+LIMITED_KEY = "sk-only-small"
+PROXY_SECRET_KEY = "sk-of-the-environment"
+
+MODEL, SMALL_MODEL = "llama-3.1-8b", "small"
+SLOW_MODEL = "slow"  # its node takes a minute to the first token
+GONE_MODEL = "gone"  # nothing listens where its node should be
+
+ROUTES = """
+upstreams:
+  fast:
+    kind: vllm
+    nodes: [http://127.0.0.1:{fast}]
+    key: {node_key}
+    models: [{model}, {small}]
+  slow:
+    kind: vllm
+    nodes: [http://127.0.0.1:{slow}]
+    key: {node_key}
+    models: [{slow_model}]
+  gone:
+    kind: vllm
+    nodes: [http://127.0.0.1:{gone}]
+    models: [{gone_model}]
+routes:
+  - {{preset: vllm, upstream: fast}}
+  - {{preset: vllm, upstream: slow}}
+  - {{preset: vllm, upstream: gone}}
+"""
+
+KEYS = """
+keys:
+  - name: team-a
+    key: {key}
+  - name: only-small
+    key: {limited_key}
+    models: [{small}]
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that speaks OpenAI's API, and a key for it."""
+
+    base_url: str
+    key: str
+
+    def options(self, **overrides):
+        """Of an SDK client that asks once: a second try would hide a fault."""
+        own = {"base_url": self.base_url, "api_key": self.key, "max_retries": 0, "timeout": 30}
+        return own | overrides
+
+    def client(self, **overrides):
+        return openai.OpenAI(**self.options(**overrides))
+
+    def async_client(self, **overrides):
+        return openai.AsyncOpenAI(**self.options(**overrides))
+
+
+def pytest_sessionstart():
+    if not BINARY.is_file():
+        pytest.exit(f"{BINARY} is missing: run `cargo build`, or name another one in SLUICE_BIN", 1)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def running(log, ready_url, *arguments, **environment):
+    """`sluice ARGUMENTS…`, from the moment that it is ready, in an environment without this machine's settings."""
+    environment |= {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [BINARY, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + READY_WITHIN_S
+            while not answers(ready_url):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    command = " ".join(arguments)
+                    pytest.exit(f"`sluice {command}` does not answer {ready_url}:\n{log.read_text()}", 1)
+                time.sleep(0.02)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextlib.contextmanager
+def node(log, port, *models, first_token):
+    address = f"127.0.0.1:{port}"
+    names = [word for model in models for word in ("--model", model)]
+    delays = ["--first-token", first_token, "--token-delay", "2ms", "--tokens", "12"]
+    with running(
+        log, f"http://{address}/health", "sim", "--listen", address, "--api-key", NODE_KEY, *names, *delays
+    ):
+        yield Target(f"http://{address}/v1", NODE_KEY)
+
+
+@pytest.fixture(scope="session")
+def ports():
+    names = ("fast", "slow", "gone", "public", "admin")
+    return dict(zip(names, [free_port() for _ in names], strict=True))
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory):
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="session")
+def direct(ports, logs):
+    with node(logs / "fast", ports["fast"], MODEL, SMALL_MODEL, first_token="20ms") as target:
+        yield target
+
+
+@pytest.fixture(scope="session")
+def gateway(ports, logs, direct, tmp_path_factory):
+    config = tmp_path_factory.mktemp("config")
+    (config / "routes.yaml").write_text(
+        ROUTES.format(
+            **ports,
+            node_key=NODE_KEY,
+            model=MODEL,
+            small=SMALL_MODEL,
+            slow_model=SLOW_MODEL,
+            gone_model=GONE_MODEL,
+        )
+    )
+    (config / "keys.yaml").write_text(KEYS.format(key=KEY, limited_key=LIMITED_KEY, small=SMALL_MODEL))
+    (config / "keys.yaml").chmod(0o600)
+    public, admin = f"127.0.0.1:{ports['public']}", f"127.0.0.1:{ports['admin']}"
+    with (
+        node(logs / "slow", ports["slow"], SLOW_MODEL, first_token="60s"),
+        running(
+            logs / "gateway",
+            f"http://{public}/readyz",
+            *("serve", "--config", str(config), "--listen", public, "--admin-listen", admin),
+            PROXY_SECRET_KEY=PROXY_SECRET_KEY,
+        ),
+    ):
+        yield Target(f"http://{public}/v1", KEY)
+
+
+@pytest.fixture(params=["gateway", "direct"])
+def target(request):
+    """Each of the two in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def client(target):
+    with target.client() as client:
+        yield client
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
