@@ -14,6 +14,8 @@ pub const MERGE_ROUNDS_MAX: usize = 16;
 pub const PROBLEMS_MAX: usize = 100;
 /// Misfits told of one entry (a route, an upstream, a key) before the entry is given up.
 pub const ENTRY_PROBLEMS_MAX: usize = 32;
+/// Words that a misspelt one is compared with: each comparison costs microseconds, and there may be many of both.
+pub const HINT_WORDS_MAX: usize = 1_000;
 /// Characters of a value that `sluice check` quotes: enough to know it again.
 pub const QUOTE_CHARS_MAX: usize = 80;
 

@@ -50,7 +50,7 @@ impl RoutePath {
             }
             match parameter(segment)? {
                 Some(name) if parameters.iter().any(|known| known == name) => {
-                    return Err(format!("the parameter `{{{name}}}` stands twice").into());
+                    return Err("a parameter stands twice".into());
                 }
                 Some(name) => parameters.push(name.to_owned()),
                 None => plain(segment, also)?,

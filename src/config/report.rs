@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 pub(super) use super::at::{At, Step};
-use super::defaults::{NAME_CHARS_MAX, PROBLEMS_MAX, QUOTE_CHARS_MAX};
+use super::defaults::{HINT_WORDS_MAX, NAME_CHARS_MAX, PROBLEMS_MAX, QUOTE_CHARS_MAX};
 use super::locate;
 use super::problem::{Location, Origin, Problem, Problems};
 
@@ -208,6 +208,11 @@ impl Report {
         self.syntax = Some((location, message.into()));
     }
 
+    /// Whether further problems will only be counted.
+    pub(super) fn full(&self) -> bool {
+        self.drafts.len() > PROBLEMS_MAX
+    }
+
     /// How many were found.
     pub(super) fn found(&self) -> usize {
         self.drafts.len() + self.more + usize::from(self.syntax.is_some())
@@ -252,9 +257,10 @@ pub(super) fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) 
     }
     words
         .into_iter()
+        .take(HINT_WORDS_MAX)
         .map(|known| (strsim::damerau_levenshtein(word, known), known))
         .filter(|(distance, _)| *distance <= bound)
-        .min_by_key(|(distance, _)| *distance)
+        .min()
         .map(|(_, known)| known)
 }
 

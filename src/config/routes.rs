@@ -199,7 +199,13 @@ impl<'u> Routes<'u> {
     }
 
     fn upstream(&self, name: &str, at: &At<'_>, report: &mut Report) -> Option<usize> {
-        report.take(&at.key("upstream"), name, self.upstreams.named(name)).flatten()
+        let at = at.key("upstream");
+        // Looking for the nearest name is dear, and nobody would see it.
+        if report.full() && !self.upstreams.knows(name) {
+            report.problem(&at, "there is no such upstream");
+            return None;
+        }
+        report.take(&at, name, self.upstreams.named(name)).flatten()
     }
 
     /// Adds a route unless it stands there already.

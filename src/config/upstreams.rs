@@ -107,6 +107,11 @@ impl Upstreams {
         index
     }
 
+    /// Whether there is an upstream called `name`, good or bad.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// The upstream called `name`; no index where its entry has problems of its own.
     pub(super) fn named(&self, name: &str) -> Result<Option<usize>, Fault> {
         if let Some(index) = self.names.get(name) {

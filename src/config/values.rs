@@ -73,8 +73,8 @@ pub(super) fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result
     let all: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
     let fault = format!("this must be {}", all.join(" or "));
     match nearest(&text.to_lowercase(), words.iter().map(|(word, _)| *word)) {
-        Some(word) => Err(Fault::with_hint(fault, did_you_mean(word))),
-        None => Err(fault.into()),
+        Some(word) if words.len() > 1 => Err(Fault::with_hint(fault, did_you_mean(word))),
+        _ => Err(fault.into()),
     }
 }
 

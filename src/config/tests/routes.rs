@@ -170,7 +170,7 @@ fn a_preset_twice_with_foreign_fields_or_of_another_name_is_refused() {
         &[
             "routes.yaml:4:7: routes[1]: this preset stands here twice for the same upstream; remove one of the two",
             "routes.yaml:5:7: routes[2]: `upstream` is missing; name one of `upstreams`",
-            "routes.yaml:5:15: routes[2].preset: this must be `vllm`; did you mean `vllm`?",
+            "routes.yaml:5:15: routes[2].preset: this must be `vllm`",
             "routes.yaml:5:26: routes[2].path: a preset brings its own paths and methods; write a route of its own for other paths",
         ],
     );

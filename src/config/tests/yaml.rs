@@ -230,6 +230,18 @@ fn a_file_past_the_bound_is_refused() {
 }
 
 #[test]
+fn many_upstreams_and_many_wrong_names_of_them_are_told_without_comparing_each_with_each() {
+    let upstreams: String =
+        (0..5_000).map(|n| format!("  u{n}: {{ nodes: ['http://h{n}'] }}\n")).collect();
+    let routes: String = (0..5_000)
+        .map(|n| format!("  - {{ path: /a, methods: [GET], upstream: v{n} }}\n"))
+        .collect();
+    let text = format!("upstreams:\n{upstreams}routes:\n{routes}");
+    let problems = parse_all(Some(&text), None, &nothing()).unwrap_err();
+    assert_eq!((problems.list.len(), problems.more), (100, 4_900));
+}
+
+#[test]
 fn ten_thousand_routes_load_and_a_hundred_problems_of_them_are_told() {
     let route = |n: usize, url: &str| {
         format!(
