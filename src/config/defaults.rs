@@ -8,6 +8,8 @@ pub const FILE_BYTES_MAX: u64 = 16 << 20;
 pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Values of one YAML file with its aliases written out: a small file must not unfold into gigabytes.
 pub const YAML_VALUES_MAX: usize = 2_000_000;
+/// Brackets open at one place of a YAML file: the reader's time grows with their square, and it stops at 128 anyway.
+pub const OPEN_BRACKETS_MAX: usize = 1_000;
 /// Rounds of applying `<<`: a merged map may itself merge another, but not forever.
 pub const MERGE_ROUNDS_MAX: usize = 16;
 /// Problems told of one file: more are not read by anyone, and finding lines costs time.

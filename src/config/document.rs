@@ -3,7 +3,7 @@
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Mapping, Value};
 
-use super::defaults::{MERGE_ROUNDS_MAX, YAML_VALUES_MAX};
+use super::defaults::{MERGE_ROUNDS_MAX, OPEN_BRACKETS_MAX, YAML_VALUES_MAX};
 use super::environment::Environment;
 use super::expand;
 use super::problem::Location;
@@ -11,6 +11,10 @@ use super::report::{At, Place, Report, Step};
 
 /// Reads a document; one that says nothing is null. Nothing when it cannot be read at all, which is then in `report`.
 pub(super) fn read(text: &str, environment: &Environment, report: &mut Report) -> Option<Value> {
+    if brackets_open(text) > OPEN_BRACKETS_MAX {
+        report.syntax(None, "this is not YAML: too many brackets are opened and never closed");
+        return None;
+    }
     let mut reading = Reading::default();
     let seed = Node { at: At::Root, reading: &mut reading };
     let mut document = match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
@@ -30,6 +34,20 @@ pub(super) fn read(text: &str, environment: &Environment, report: &mut Report) -
     drop_extensions(&mut document);
     expand::expand(&mut document, environment, report);
     Some(document)
+}
+
+/// The most brackets that are open at one place. Those in comments and quotes count as well: the bound leaves room.
+fn brackets_open(text: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => continue,
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// What a reader of YAML says about a text that is none: free of the text itself.

@@ -221,6 +221,12 @@ fn files_of_a_directory_are_read_and_problems_of_both_are_told() {
 }
 
 #[test]
+fn brackets_without_end_are_refused_before_they_cost_time() {
+    assert!(bad(&"{a: ".repeat(1 << 20))[0].contains("brackets"));
+    assert!(bad(&"{a: ".repeat(500))[0].contains("recursion limit"));
+}
+
+#[test]
 fn a_file_past_the_bound_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = std::fs::File::create(dir.path().join("routes.yaml")).unwrap();
