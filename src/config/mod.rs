@@ -3,6 +3,40 @@
 //! [`load`] reads `routes.yaml`, `keys.yaml` and the files they name; everything in this module is checked: code that
 //! holds a [`Config`] never looks at a string again to see if it makes sense.
 
+mod address;
+mod at;
+pub mod defaults;
+mod document;
+mod environment;
+mod expand;
+mod files;
+mod givens;
+mod keys;
+mod legacy;
+mod load;
+mod locate;
+mod paths;
+mod presets;
+mod problem;
+mod raw;
+mod report;
+mod routes;
+mod setting_values;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod upstreams;
+mod values;
+
+pub use environment::Environment;
+pub use givens::{Given, SERVER_FILE, effective};
+pub use load::{KEYS_FILE, ROUTES_FILE, Source, Texts, load, parse};
+pub use problem::{Location, Origin, Problem, Problems};
+pub use setting_values::{CorsOrigins, LogFormat};
+pub use settings::{SETTINGS, Setting, Settings, SettingsArgs, settings_table};
+pub use upstreams::ReadFile;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -83,7 +117,8 @@ pub struct NodeUrl {
     pub host: String,
     /// Never 0.
     pub port: u16,
-    /// The path `P` of the URL without its last `/`; empty for none. `/v1/x` goes to `P/x`, other paths to the root.
+    /// The path `P` of the URL without its last `/`; empty for none and for `/v1`. `/v1/x` goes to `P/x`, or with an
+    /// empty base to `/v1/x`; other paths go to the root. Always empty beside [`Target::Path`].
     pub base: String,
 }
 
@@ -130,8 +165,8 @@ pub enum Target {
     Path(String),
 }
 
-/// A key that opens the gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A key that opens the gateway. Its `Debug` shows nothing of the key, not even the hash: short keys can be guessed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyConfig {
     /// Unique.
     pub name: KeyName,
@@ -145,4 +180,10 @@ pub struct KeyConfig {
     pub admin: bool,
     /// From then on it is as unknown as any other.
     pub expires: Option<SystemTime>,
+}
+
+impl std::fmt::Debug for KeyConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyConfig({})", self.name)
+    }
 }

@@ -1,0 +1,56 @@
+//! Every bound and default of the configuration, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Bytes of one configuration file: ten thousand routes take 2 MB, a binary that was copied by mistake more.
+pub const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a `key_file`: a key, not a document.
+pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Values of one YAML file with its aliases written out: a small file must not unfold into gigabytes.
+pub const YAML_VALUES_MAX: usize = 2_000_000;
+/// Brackets open at one place of a YAML file: the reader's time grows with their square, and it stops at 128 anyway.
+pub const OPEN_BRACKETS_MAX: usize = 1_000;
+/// Rounds of applying `<<`: a merged map may itself merge another, but not forever.
+pub const MERGE_ROUNDS_MAX: usize = 16;
+/// Problems told of one file: more are not read by anyone, and finding lines costs time.
+pub const PROBLEMS_MAX: usize = 100;
+/// Misfits told of one entry (a route, an upstream, a key) before the entry is given up.
+pub const ENTRY_PROBLEMS_MAX: usize = 32;
+/// Words that a misspelt one is compared with: each comparison costs microseconds, and there may be many of both.
+pub const HINT_WORDS_MAX: usize = 1_000;
+/// Characters of a value that `sluice check` quotes: enough to know it again.
+pub const QUOTE_CHARS_MAX: usize = 80;
+
+/// Lines of the route table, presets written out: memory, and the time that a reload takes.
+pub const ROUTES_MAX: usize = 100_000;
+/// Bytes of a route's path: longer ones are refused by most servers anyway.
+pub const PATH_BYTES_MAX: usize = 1_024;
+/// Characters of the name of an upstream, a key or a path parameter: they are labels in logs and metrics.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Bytes of a model's name or pattern: hub names with a revision stay far below.
+pub const MODEL_BYTES_MAX: usize = 512;
+/// Bytes of a key with its prefix: headers longer than this are refused by nodes.
+pub const KEY_BYTES_MAX: usize = 4_096;
+
+/// TCP and TLS to a node: in one data centre this is milliseconds; two seconds forgive one lost packet.
+pub const CONNECT: Duration = Duration::from_secs(2);
+/// First byte of an answer: what OpenAI's clients wait by default.
+pub const FIRST_BYTE: Duration = Duration::from_secs(600);
+/// Silence inside an answer: a node that decodes sends a token far more often.
+pub const IDLE: Duration = Duration::from_secs(120);
+/// Idle connections to a node: uvicorn closes after 5 s, and a request must not run into that.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
+/// Tries in all: the first and one more.
+pub const ATTEMPTS: usize = 2;
+/// More tries than this only add load to nodes in trouble.
+pub const ATTEMPTS_MAX: u64 = 10;
+
+/// Shortest wait that may be configured: timers are not finer.
+pub const WAIT_MIN: Duration = Duration::from_millis(1);
+/// Longest wait that may be configured: a day; longer is a typing error.
+pub const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// Worker threads that may be asked for: beyond any machine in use.
+pub const THREADS_MAX: u64 = 1_024;
+/// Largest byte count that may be configured (1 TiB): beyond any machine in use.
+pub const BYTES_MAX: u64 = 1 << 40;

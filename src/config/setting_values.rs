@@ -1,0 +1,163 @@
+//! The types of boot settings, and how each is read from its text.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use log::LevelFilter;
+
+use super::address::Address;
+use super::defaults::{BYTES_MAX, THREADS_MAX, WAIT_MAX};
+use super::givens::Given;
+use super::report::Fault;
+use super::values::{duration, one_of, wait, whole};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Whose pages may use the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// Nobody's.
+    Off,
+    /// Everybody's.
+    Any,
+    /// Those of these origins, as browsers spell them: `https://chat.example.com`.
+    List(Vec<HeaderValue>),
+}
+
+/// An IP address and a port.
+pub(super) fn address(given: &Given) -> Result<SocketAddr, Fault> {
+    let text = match given.text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => given.text.clone(),
+    };
+    text.parse().map_err(|_| {
+        Fault::with_hint("this is no address to listen on", "write it as 127.0.0.1:8080")
+    })
+}
+
+/// A number of threads; 0 leaves the choice to the machine.
+pub(super) fn threads(given: &Given) -> Result<usize, Fault> {
+    size(whole(&given.text, 0..=THREADS_MAX)?)
+}
+
+/// A number of bytes, at least 1.
+pub(super) fn bytes(given: &Given) -> Result<usize, Fault> {
+    size(whole(&given.text, 1..=BYTES_MAX)?)
+}
+
+fn size(number: u64) -> Result<usize, Fault> {
+    usize::try_from(number).map_err(|_| "this is too large for this machine".into())
+}
+
+/// A wait that must not be zero.
+pub(super) fn positive(given: &Given) -> Result<Duration, Fault> {
+    wait(&given.text)
+}
+
+/// A wait that may be zero.
+pub(super) fn any_wait(given: &Given) -> Result<Duration, Fault> {
+    duration(&given.text, Duration::ZERO..=WAIT_MAX)
+}
+
+/// 401 or 403.
+pub(super) fn invalid_key_status(given: &Given) -> Result<StatusCode, Fault> {
+    one_of(&given.text, &[("401", StatusCode::UNAUTHORIZED), ("403", StatusCode::FORBIDDEN)])
+}
+
+/// A log level, also by Python's names in any case.
+pub(super) fn log_level(given: &Given) -> Result<LevelFilter, Fault> {
+    match given.text.to_lowercase().as_str() {
+        "critical" | "fatal" => Ok(LevelFilter::Error),
+        "warning" => Ok(LevelFilter::Warn),
+        "notset" => Ok(LevelFilter::Trace),
+        level => one_of(
+            level,
+            &[
+                ("error", LevelFilter::Error),
+                ("warn", LevelFilter::Warn),
+                ("info", LevelFilter::Info),
+                ("debug", LevelFilter::Debug),
+                ("trace", LevelFilter::Trace),
+            ],
+        ),
+    }
+}
+
+/// How to log.
+pub(super) fn log_format(given: &Given) -> Result<LogFormat, Fault> {
+    one_of(
+        &given.text,
+        &[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)],
+    )
+}
+
+/// On or off; `true` and `false` are what YAML tools write for them.
+pub(super) fn switch(given: &Given) -> Result<bool, Fault> {
+    match given.text.as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        text => one_of(text, &[("on", true), ("off", false)]),
+    }
+}
+
+/// True or false.
+pub(super) fn truth(given: &Given) -> Result<bool, Fault> {
+    one_of(&given.text, &[("true", true), ("false", false)])
+}
+
+/// A path, or nothing. One of the file is relative to it: that is resolved where the directory is known.
+pub(super) fn path(given: &Given) -> Result<Option<PathBuf>, Fault> {
+    Ok(Some(given.text.as_str()).filter(|text| !text.is_empty()).map(PathBuf::from))
+}
+
+/// Origins separated by commas, or as a JSON array; `*` alone for any.
+pub(super) fn cors_origins(given: &Given) -> Result<CorsOrigins, Fault> {
+    let text = given.text.trim();
+    let origins: Vec<String> = if text.starts_with('[') {
+        serde_json::from_str(text)
+            .map_err(|_| Fault::from("a list in brackets must be a JSON array of texts"))?
+    } else {
+        text.split(',').map(|origin| origin.trim().to_owned()).collect()
+    };
+    let origins: Vec<&str> = origins.iter().map(String::as_str).filter(|o| !o.is_empty()).collect();
+    if origins.is_empty() {
+        return Ok(CorsOrigins::Off);
+    }
+    if origins.contains(&"*") {
+        return match origins.len() {
+            1 => Ok(CorsOrigins::Any),
+            _ => Err("`*` means all origins: it stands alone".into()),
+        };
+    }
+    origins.into_iter().map(origin).collect::<Result<_, _>>().map(CorsOrigins::List)
+}
+
+/// An origin exactly as browsers send it: it is compared as text.
+fn origin(text: &str) -> Result<HeaderValue, Fault> {
+    let wrong = || {
+        Fault::with_hint(
+            "this is no origin of web pages",
+            "write it as `https://chat.example.com`, without a `/` at the end",
+        )
+    };
+    let Address { node, path } = Address::parse(text).map_err(|_| wrong())?;
+    let scheme = if node.tls { "https" } else { "http" };
+    let authority = node.authority();
+    let default_port = if node.tls { ":443" } else { ":80" };
+    let short = authority.strip_suffix(default_port).unwrap_or(&authority);
+    if !path.is_empty() {
+        return Err(wrong());
+    }
+    HeaderValue::from_str(&format!("{scheme}://{short}")).map_err(|_| wrong())
+}

@@ -1,0 +1,202 @@
+//! Boot settings: one table makes flags, environment, file, defaults and documentation.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::environment::Environment;
+use super::givens::Givens;
+use super::problem::Problems;
+use super::raw::Plain;
+use super::setting_values::{self as read, CorsOrigins, LogFormat};
+
+/// One setting in all its spellings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// As in `server.yaml`: `max_timeout`.
+    pub name: &'static str,
+    /// What holds when nobody says anything; empty for nothing.
+    pub default: &'static str,
+    /// The variable of a replaced service that means the same.
+    pub legacy: Option<&'static str>,
+    /// What it does, in one paragraph.
+    pub meaning: &'static str,
+}
+
+impl Setting {
+    /// `--max-timeout`.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.name.replace('_', "-"))
+    }
+
+    /// `SLUICE_MAX_TIMEOUT`.
+    pub fn variable(&self) -> String {
+        format!("SLUICE_{}", self.name.to_uppercase())
+    }
+}
+
+/// Makes everything that a setting is from one line each: documentation, name, type, default, reader; then, where it
+/// has them, the variable of a replaced service and what the flag takes.
+macro_rules! settings {
+    ($(
+        $(#[doc = $meaning:literal])+
+        $name:ident: $type:ty = $default:literal, $read:path
+            $(, legacy $legacy:literal)? $(, flag($($flag:tt)+))?;
+    )+) => {
+        /// The settings of one run. They need a restart to change.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Settings {
+            $($(#[doc = $meaning])+ pub $name: $type,)+
+        }
+
+        /// The flags as given. Values are read by [`Settings::resolve`], so that all problems are told at once.
+        #[derive(Debug, Clone, Default, clap::Args)]
+        pub struct SettingsArgs {
+            $(
+                $(#[doc = $meaning])+
+                #[arg(long, value_name = "VALUE" $(, $($flag)+)?)]
+                pub $name: Option<String>,
+            )+
+        }
+
+        /// `server.yaml` as written.
+        #[derive(Default, serde::Deserialize)]
+        #[serde(deny_unknown_fields, expecting = "a map of settings", default)]
+        pub(super) struct SettingsFile {
+            $($name: Option<Plain>,)+
+        }
+
+        /// Every setting, in the order of the documentation.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: stringify!($name),
+            default: $default,
+            legacy: settings!(@legacy $($legacy)?),
+            meaning: concat!($($meaning),+),
+        }),+];
+
+        impl SettingsArgs {
+            /// What the flag of `setting` says.
+            pub(super) fn get(&self, setting: &str) -> Option<&str> {
+                match setting {
+                    $(stringify!($name) => self.$name.as_deref(),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl SettingsFile {
+            /// What the file says of `setting`.
+            pub(super) fn get(&self, setting: &str) -> Option<&str> {
+                match setting {
+                    $(stringify!($name) => self.$name.as_ref().map(|plain| plain.0.as_str()),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl Settings {
+            fn read(givens: &mut Givens) -> Option<Self> {
+                // All are read before the first that is missing ends it.
+                $(let $name = givens.read(stringify!($name), $read);)+
+                Some(Self { $($name: $name?),+ })
+            }
+        }
+    };
+    (@legacy) => { None };
+    (@legacy $legacy:literal) => { Some($legacy) };
+}
+
+settings! {
+    /// Where applications connect. `HOST` and `PORT` each replace their half.
+    listen: SocketAddr = "127.0.0.1:8080", read::address, legacy "HOST, PORT";
+    /// Where operators connect: metrics and the status page.
+    admin_listen: SocketAddr = "127.0.0.1:9464", read::address;
+    /// Worker threads; 0 for one per core.
+    threads: usize = "0", read::threads;
+    /// The longest timeout that a request may ask for.
+    max_timeout: Duration = "3600s", read::positive;
+    /// The largest request body, in bytes; a larger one is refused with 413.
+    max_body_bytes: usize = "104857600", read::bytes, legacy "MAX_BODY_BYTES";
+    /// All request bodies that are held at once, in bytes; past it requests are refused with 503.
+    max_held_bytes: usize = "1073741824", read::bytes;
+    /// The status for a key that is unknown or expired: 401 or 403.
+    invalid_key_status: StatusCode = "401", read::invalid_key_status;
+    /// Origins of web pages that may use the gateway, separated by commas, or `*`; none: no page may.
+    cors_allow_origins: CorsOrigins = "", read::cors_origins, legacy "CORS_ALLOW_ORIGINS";
+    /// What is logged: error, warn, info, debug or trace; Python's names are understood, too.
+    log_level: log::LevelFilter = "info", read::log_level, legacy "LOG_LEVEL";
+    /// How it is logged: json, text, or auto (text on a terminal, else json).
+    log_format: LogFormat = "auto", read::log_format;
+    /// Whether each request is logged: on or off.
+    access_log: bool = "on", read::switch;
+    /// How long `/readyz` says 503 before connections are no longer accepted.
+    drain_delay: Duration = "5s", read::any_wait;
+    /// How long live streams may take to end after that.
+    drain_timeout: Duration = "30s", read::any_wait;
+    /// The longest wait for the next bytes of a request.
+    client_timeout: Duration = "60s", read::positive;
+    /// The longest wait for a client to take bytes of its answer.
+    write_timeout: Duration = "60s", read::positive;
+    /// How long a client's idle connection is kept.
+    keepalive_timeout: Duration = "75s", read::positive;
+    /// Whether HTTP/2 is served without TLS: true or false.
+    h2c: bool = "false", read::truth,
+        flag(num_args = 0..=1, require_equals = true, default_missing_value = "true");
+    /// A PEM file of the authorities that certify https nodes; none: the system's.
+    ca_file: Option<PathBuf> = "", read::path;
+}
+
+impl Settings {
+    /// Puts the settings together: flag over `SLUICE_` variable over variable of a replaced service over
+    /// `server.yaml` in `dir` over default.
+    ///
+    /// # Errors
+    /// Every value that does not fit, with where it came from, and what is wrong with the file.
+    pub fn resolve(
+        args: &SettingsArgs,
+        environment: &Environment,
+        dir: &Path,
+    ) -> Result<Self, Problems> {
+        let mut givens = Givens::gather(args, environment, dir);
+        let mut settings = Self::read(&mut givens);
+        if let Some(settings) = &mut settings {
+            if givens.stands_in_file("ca_file") {
+                settings.ca_file = settings.ca_file.take().map(|path| dir.join(path));
+            }
+            if settings.max_held_bytes < settings.max_body_bytes {
+                givens.fault("max_held_bytes", "this must be at least `max_body_bytes`".into());
+            }
+        }
+        let problems = givens.finish();
+        match settings {
+            Some(settings) if problems.is_empty() => Ok(settings),
+            _ => Err(problems),
+        }
+    }
+}
+
+/// All settings as a Markdown table, for the README.
+pub fn settings_table() -> String {
+    let mut table =
+        "| setting | flag | environment | default | meaning |\n|---|---|---|---|---|\n".to_owned();
+    for setting in SETTINGS {
+        let code = |text: &str| match text {
+            "" => "none".to_owned(),
+            text => format!("`{text}`"),
+        };
+        let legacy = setting.legacy.map_or(String::new(), |names| {
+            names.split(", ").map(|name| format!(", `{name}`")).collect()
+        });
+        table.push_str(&format!(
+            "| `{}` | `{}` | `{}`{legacy} | {} | {} |\n",
+            setting.name,
+            setting.flag(),
+            setting.variable(),
+            code(setting.default),
+            setting.meaning.trim(),
+        ));
+    }
+    table
+}

@@ -1,0 +1,105 @@
+//! Upstreams of the long form.
+
+use std::time::Duration;
+
+use super::*;
+
+fn upstream(fields: &str) -> String {
+    format!(
+        "upstreams:\n  u: {{ nodes: ['http://h:1/'], {fields} }}\nroutes: [{{ preset: vllm, upstream: u }}]\n"
+    )
+}
+
+#[test]
+fn every_field_is_read_and_the_others_have_defaults() {
+    let config = good(&upstream(
+        "kind: openai, key: k, key_header: api-key, key_prefix: '', models: [a/b], timeouts: { connect: 500ms, first_byte: 1m30s }, keepalive_idle: 2s, retry: { attempts: 3 }",
+    ));
+    let found = &config.upstreams[0];
+    assert_eq!(found.kind, Kind::OpenAi);
+    assert_eq!(found.node.to_string(), "http://h:1");
+    assert_eq!(found.credential.as_ref().unwrap().header, "api-key");
+    assert_eq!(found.models.as_deref(), Some(&[ModelName::from("a/b")][..]));
+    assert_eq!(found.timeouts.connect, Duration::from_millis(500));
+    assert_eq!(found.timeouts.first_byte, Duration::from_secs(90));
+    assert_eq!(found.timeouts.idle, defaults::IDLE);
+    assert_eq!(found.keepalive_idle, Duration::from_secs(2));
+    assert_eq!(found.attempts, 3);
+    let plain = &good(&upstream("")).upstreams[0];
+    assert_eq!((plain.kind, plain.attempts), (Kind::Generic, 2));
+    assert_eq!((plain.keepalive_idle, plain.models.clone()), (defaults::KEEPALIVE_IDLE, None));
+}
+
+#[test]
+fn fields_without_behaviour_are_refused() {
+    for field in
+        ["dns: 'http://h'", "balance: round_robin", "max_in_flight: 7", "health: { path: /h }"]
+    {
+        let found = bad(&upstream(field));
+        assert!(found[0].contains("this is not served by this version yet"), "{found:?}");
+        assert_eq!(found.len(), 1);
+    }
+    let found = bad(&upstream("kind: ollama"));
+    assert!(found[0].contains("`ollama` is not served by this version yet"), "{found:?}");
+}
+
+#[test]
+fn values_out_of_bounds_are_refused() {
+    for field in [
+        "timeouts: { connect: 5 }",
+        "timeouts: { connect: '5' }",
+        "timeouts: { connect: 0s }",
+        "timeouts: { connect: 25h }",
+        "timeouts: { connect: 5 s }",
+        "timeouts: { connect: 99999999999999999999s }",
+        "timeouts: { conect: 5s }",
+        "retry: { attempts: 0 }",
+        "retry: { attempts: 11 }",
+        "retry: { attempts: -1 }",
+        "retry: 2",
+        "keepalive_idle: soon",
+        "models: []",
+        "models: [a, a]",
+        "models: ['']",
+        "models: a",
+        "key: k, key_file: f",
+        "key_file: absent",
+        "key: 'a b'",
+        "key: k, key_prefix: \"a\\nb\"",
+        "key: k, key_header: transfer-encoding",
+    ] {
+        assert_eq!(bad(&upstream(field)).len(), 1, "{field}: {:?}", bad(&upstream(field)));
+    }
+}
+
+#[test]
+fn a_name_cannot_hold_a_colon_and_a_broken_upstream_is_still_known_to_routes() {
+    let found = bad(
+        "upstreams:\n  'a:b': { nodes: ['http://h'] }\n  c: { nodes: [] }\nroutes: [{ preset: vllm, upstream: c }]\n",
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("routes.yaml:2:3: upstreams: a name is"), "{found:?}");
+    assert!(found[1].starts_with("routes.yaml:3:8: upstreams.c.nodes: one node"), "{found:?}");
+}
+
+#[test]
+fn an_upstream_without_route_is_a_warning() {
+    let config = good(&format!("upstreams: {{ idle: {{ nodes: ['http://h'] }} }}\n{ROUTES}\n"));
+    assert_eq!(config.warnings, ["no route leads to the upstream `idle`"]);
+}
+
+#[test]
+fn the_base_of_a_node_is_kept_but_for_the_usual_one() {
+    for (url, base) in [
+        ("http://h", ""),
+        ("http://h/", ""),
+        ("http://h/v1", ""),
+        ("http://h/v1/", ""),
+        ("https://h/v1/openai", "/v1/openai"),
+        ("https://h/p/v1/", "/p/v1"),
+    ] {
+        assert_eq!(NodeUrl::parse(url).unwrap().base, base, "{url}");
+    }
+    assert_eq!(NodeUrl::parse("HTTPS://H").unwrap().port, 443);
+    assert_eq!(NodeUrl::parse("http://[2001:db8::1]").unwrap().authority(), "[2001:db8::1]:80");
+}

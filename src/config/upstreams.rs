@@ -1,0 +1,290 @@
+//! Upstreams: those that a file names, and those that the short form implies.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use http::HeaderName;
+use http::header::AUTHORIZATION;
+use serde_yaml::{Mapping, Value};
+
+use super::address::quotable;
+use super::raw::{RawTimeouts, RawUpstream};
+use super::report::{At, Fault, Place, Report, did_you_mean, nearest};
+use super::typed::{Entry, texts, typed};
+use super::{Credential, Kind, NodeUrl, Timeouts, UpstreamConfig, defaults, files, values};
+use crate::names::{ModelName, UpstreamName};
+
+/// What else a name may hold. No `:`, as `upstream:model` picks an upstream.
+const NAME_CHARACTERS: &str = "._-";
+
+/// What reads a `key_file`, given the path as written.
+pub type ReadFile<'a> = dyn Fn(&Path) -> std::io::Result<Vec<u8>> + 'a;
+
+/// Reads files that hold keys, and remembers them.
+pub(super) struct KeyFiles<'a> {
+    pub(super) read: &'a ReadFile<'a>,
+    /// As written, also those that could not be read.
+    pub(super) seen: Vec<PathBuf>,
+}
+
+impl KeyFiles<'_> {
+    /// The key in the file at `path`, without the line end that editors add.
+    pub(super) fn key(&mut self, path: &str) -> Result<String, Fault> {
+        let path = Path::new(path);
+        self.seen.push(path.to_owned());
+        let bytes = (self.read)(path)
+            .map_err(|error| files::describe(&error, defaults::KEY_FILE_BYTES_MAX))?;
+        let text = String::from_utf8(bytes).map_err(|_| "the file is not a UTF-8 text")?;
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    }
+}
+
+/// What makes short-form routes share an upstream: the node, and what is sent to it as a key.
+type Implied = (NodeUrl, Option<(HeaderName, Vec<u8>)>);
+
+/// All upstreams, in file order.
+#[derive(Default)]
+pub(super) struct Upstreams {
+    pub(super) list: Vec<UpstreamConfig>,
+    /// Each declared name; without index where its entry has problems.
+    names: HashMap<String, Option<usize>>,
+    /// Short form: routes to one host with one key share an upstream.
+    implied: HashMap<Implied, usize>,
+    /// How many upstreams a `host:port` stands for.
+    keys_per_host: HashMap<String, usize>,
+}
+
+impl Upstreams {
+    /// Reads `upstreams` of a file.
+    pub(super) fn read(&mut self, map: Mapping, files: &mut KeyFiles<'_>, report: &mut Report) {
+        let at = At::Root.key("upstreams");
+        for (key, mut value) in map {
+            let Value::String(name) = key else { continue };
+            let at = at.key(&name);
+            let named = values::name(&name, NAME_CHARACTERS);
+            if let Err(fault) = named {
+                report.fault(&at, fault).place(Place::Key).hide_last().quote_word(&name);
+            }
+            let found = report.found();
+            let upstream = typed::<RawUpstream>(&mut value, &at, report)
+                .and_then(|entry| upstream(&name, entry, &at, (files, report)));
+            // Problems of an entry leave its name known: routes to it are not wrong as well.
+            self.names.insert(name.clone(), None);
+            if let (Some(upstream), true) = (upstream, report.found() == found) {
+                self.add(upstream);
+            }
+        }
+    }
+
+    /// Adds an upstream and answers its index.
+    pub(super) fn add(&mut self, upstream: UpstreamConfig) -> usize {
+        let index = self.list.len();
+        self.names.insert(upstream.name.as_str().to_owned(), Some(index));
+        self.list.push(upstream);
+        index
+    }
+
+    /// The upstream of a short-form route.
+    pub(super) fn implied(&mut self, node: NodeUrl, credential: Option<Credential>) -> usize {
+        let key = credential.as_ref().map(|c| (c.header.clone(), c.value.as_bytes().to_vec()));
+        let key = (node, key);
+        if let Some(index) = self.implied.get(&key) {
+            return *index;
+        }
+        let authority = key.0.authority();
+        let count = self.keys_per_host.entry(authority.clone()).or_default();
+        *count += 1;
+        let name = match *count {
+            1 => authority,
+            count => format!("{authority}#{count}"),
+        };
+        let index = self.add(UpstreamConfig {
+            credential,
+            ..with_defaults(UpstreamName::from(name), Kind::Generic, key.0.clone())
+        });
+        self.implied.insert(key, index);
+        index
+    }
+
+    /// Whether there is an upstream called `name`, good or bad.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// The upstream called `name`; no index where its entry has problems of its own.
+    pub(super) fn named(&self, name: &str) -> Result<Option<usize>, Fault> {
+        if let Some(index) = self.names.get(name) {
+            return Ok(*index);
+        }
+        match nearest(name, self.names.keys().map(String::as_str)) {
+            Some(word) => Err(Fault::with_hint("there is no such upstream", did_you_mean(word))),
+            None => Err(Fault::with_hint("there is no such upstream", "add it to `upstreams`")),
+        }
+    }
+}
+
+/// An upstream with the defaults of everything that can be left out.
+pub(super) fn with_defaults(name: UpstreamName, kind: Kind, node: NodeUrl) -> UpstreamConfig {
+    UpstreamConfig {
+        name,
+        kind,
+        node,
+        credential: None,
+        models: None,
+        timeouts: Timeouts {
+            connect: defaults::CONNECT,
+            first_byte: defaults::FIRST_BYTE,
+            idle: defaults::IDLE,
+        },
+        keepalive_idle: defaults::KEEPALIVE_IDLE,
+        attempts: defaults::ATTEMPTS,
+    }
+}
+
+/// Checks one entry; what is wrong with it is in the report.
+fn upstream(
+    name: &str,
+    mut entry: Entry<RawUpstream>,
+    at: &At<'_>,
+    (files, report): (&mut KeyFiles<'_>, &mut Report),
+) -> Option<UpstreamConfig> {
+    let credential = credential_of(&entry.fields, at, files, report);
+    let node = node(&mut entry, at, report);
+    let raw = entry.fields;
+    let kind = raw.kind.map(|text| report.take(&at.key("kind"), &text, kind(&text)));
+    let models = raw.models.map(|list| models(list, &at.key("models"), report));
+    let timeouts = timeouts(raw.timeouts.unwrap_or_default(), &at.key("timeouts"), report);
+    let keepalive = raw
+        .keepalive_idle
+        .and_then(|text| report.take(&at.key("keepalive_idle"), &text, values::wait(&text)));
+    let attempts = raw.retry.and_then(|retry| retry.attempts).and_then(|whole| {
+        let attempts = values::within(whole.0, 1..=defaults::ATTEMPTS_MAX);
+        report.take(&at.key("retry").key("attempts"), &whole.0.to_string(), attempts)
+    });
+    Some(UpstreamConfig {
+        credential,
+        models,
+        timeouts,
+        keepalive_idle: keepalive.unwrap_or(defaults::KEEPALIVE_IDLE),
+        attempts: attempts.map_or(Some(defaults::ATTEMPTS), |count| count.try_into().ok())?,
+        ..with_defaults(UpstreamName::from(name), kind.flatten().unwrap_or_default(), node?)
+    })
+}
+
+fn kind(text: &str) -> Result<Kind, Fault> {
+    if text == "ollama" {
+        return Err("kind `ollama` is not served by this version yet".into());
+    }
+    values::one_of(
+        text,
+        &[("generic", Kind::Generic), ("openai", Kind::OpenAi), ("vllm", Kind::Vllm)],
+    )
+}
+
+fn node(entry: &mut Entry<RawUpstream>, at: &At<'_>, report: &mut Report) -> Option<NodeUrl> {
+    let Some(list) = entry.fields.nodes.take() else {
+        entry.missing("nodes", at, "write `nodes: [http://host:port]`", report);
+        return None;
+    };
+    let at = at.key("nodes");
+    if list.len() != 1 {
+        let draft = report.problem(&at, "one node per upstream for now");
+        draft.hint("name exactly one; further nodes can be upstreams of their own");
+        return None;
+    }
+    let (index, text) = texts(list, &at, report).pop()?;
+    url(&text, &at.index(index), NodeUrl::parse(&text), report)
+}
+
+/// The value read from a URL, or its fault; the URL is kept for the terminal where it can hold no key.
+pub(super) fn url<T>(
+    text: &str,
+    at: &At<'_>,
+    result: Result<T, Fault>,
+    report: &mut Report,
+) -> Option<T> {
+    match quotable(text) {
+        true => report.take(at, text, result),
+        false => report.take_secret(at, result),
+    }
+}
+
+fn models(list: Vec<Value>, at: &At<'_>, report: &mut Report) -> Vec<ModelName> {
+    if list.is_empty() {
+        report.problem(at, "at least one model is needed").hint("leave it out to ask the node");
+    }
+    let mut models: Vec<ModelName> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for (index, text) in texts(list, at, report) {
+        let at = at.index(index);
+        if !seen.insert(text.clone()) {
+            report.problem(&at, "this model stands here twice").quote(&text);
+        }
+        models.extend(report.take(&at, &text, values::model(&text)));
+    }
+    models
+}
+
+fn timeouts(raw: RawTimeouts, at: &At<'_>, report: &mut Report) -> Timeouts {
+    let mut wait = |field: &str, text: Option<String>, default| {
+        text.and_then(|text| report.take(&at.key(field), &text, values::wait(&text)))
+            .unwrap_or(default)
+    };
+    Timeouts {
+        connect: wait("connect", raw.connect, defaults::CONNECT),
+        first_byte: wait("first_byte", raw.first_byte, defaults::FIRST_BYTE),
+        idle: wait("idle", raw.idle, defaults::IDLE),
+    }
+}
+
+fn credential_of(
+    raw: &RawUpstream,
+    at: &At<'_>,
+    files: &mut KeyFiles<'_>,
+    report: &mut Report,
+) -> Option<Credential> {
+    let from_file;
+    let (field, key) = match (&raw.key, &raw.key_file) {
+        (Some(_), Some(_)) => {
+            report.problem(at, "`key` and `key_file` exclude each other").hint("keep one of them");
+            return None;
+        }
+        (Some(key), None) => ("key", Some(key.as_str())),
+        (None, Some(path)) => {
+            from_file = report.take_secret(&at.key("key_file"), files.key(path));
+            if from_file.as_deref() == Some("") {
+                report.problem(&at.key("key_file"), "the file is empty");
+            }
+            ("key_file", from_file.as_deref())
+        }
+        (None, None) => ("key", None),
+    };
+    let parts = Parts { key, header: raw.key_header.as_deref(), prefix: raw.key_prefix.as_deref() };
+    credential(parts, [field, "key_header", "key_prefix"], at, report)
+}
+
+/// A credential as written.
+pub(super) struct Parts<'t> {
+    pub(super) key: Option<&'t str>,
+    pub(super) header: Option<&'t str>,
+    pub(super) prefix: Option<&'t str>,
+}
+
+/// Checks a credential whose parts stand in `fields` below `at`. An empty key is none: no key is sent.
+pub(super) fn credential(
+    parts: Parts<'_>,
+    fields: [&str; 3],
+    at: &At<'_>,
+    report: &mut Report,
+) -> Option<Credential> {
+    let header = match parts.header {
+        Some(text) => report.take_secret(&at.key(fields[1]), values::header(text)),
+        None => Some(AUTHORIZATION),
+    };
+    let prefix = values::prefix(parts.prefix.unwrap_or("Bearer "));
+    let prefix = report.take_secret(&at.key(fields[2]), prefix);
+    let key = parts.key.filter(|key| !key.is_empty())?;
+    let credential = values::credential(header?, prefix?, key);
+    report.take_secret(&at.key(fields[0]), credential)
+}
