@@ -1,3 +1,7 @@
-//! The `sluice` command.
+//! The `sluice` command: parses the command line and runs one command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluice::cli::run()
+}

@@ -197,18 +197,22 @@ impl Refusal {
 
     /// The error object in the caller's dialect.
     pub fn body(&self, dialect: Dialect, request_id: &str) -> String {
+        // Text always has a JSON form.
+        let json = |text: &str| serde_json::to_string(text).unwrap_or_default();
+        let message = json(&self.message());
         match dialect {
-            Dialect::OpenAi => serde_json::json!({ "error": {
-                "message": self.message(), "type": self.openai_type(),
-                "param": self.param(), "code": self.code(),
-            }}),
-            Dialect::Anthropic => serde_json::json!({
-                "type": "error",
-                "error": { "type": self.anthropic_type(), "message": self.message() },
-                "request_id": request_id,
-            }),
+            Dialect::OpenAi => format!(
+                r#"{{"error":{{"message":{message},"type":"{}","param":{},"code":"{}"}}}}"#,
+                self.openai_type(),
+                self.param().map_or_else(|| "null".to_owned(), json),
+                self.code(),
+            ),
+            Dialect::Anthropic => format!(
+                r#"{{"type":"error","error":{{"type":"{}","message":{message}}},"request_id":{}}}"#,
+                self.anthropic_type(),
+                json(request_id),
+            ),
         }
-        .to_string()
     }
 
     /// One event that ends a stream which cannot be ended well. No `[DONE]` follows it.

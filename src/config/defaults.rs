@@ -36,8 +36,6 @@ pub const KEY_BYTES_MAX: usize = 4_096;
 pub const CONNECT: Duration = Duration::from_secs(2);
 /// First byte of an answer: what OpenAI's clients wait by default.
 pub const FIRST_BYTE: Duration = Duration::from_secs(600);
-/// Silence inside an answer: a node that decodes sends a token far more often.
-pub const IDLE: Duration = Duration::from_secs(120);
 /// Idle connections to a node: uvicorn closes after 5 s, and a request must not run into that.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
 /// Tries in all: the first and one more.

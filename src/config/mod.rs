@@ -102,10 +102,8 @@ pub struct UpstreamConfig {
 pub struct Timeouts {
     /// TCP and TLS together.
     pub connect: Duration,
-    /// Until the first byte of the answer; a request's own timeout replaces it.
+    /// Until the first byte of the answer, and between later ones; a request's own timeout replaces it.
     pub first_byte: Duration,
-    /// Between two bytes of an answer.
-    pub idle: Duration,
 }
 
 /// A node's address as configured: `https://api.example.com/v1/openai`.

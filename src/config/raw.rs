@@ -53,11 +53,10 @@ pub(super) struct RawUpstream {
 
 /// `timeouts` of an upstream.
 #[derive(Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a map with `connect`, `first_byte` or `idle`", default)]
+#[serde(deny_unknown_fields, expecting = "a map with `connect` or `first_byte`", default)]
 pub(super) struct RawTimeouts {
     pub(super) connect: Option<String>,
     pub(super) first_byte: Option<String>,
-    pub(super) idle: Option<String>,
 }
 
 /// `retry` of an upstream.
@@ -88,8 +87,8 @@ pub(super) struct RawKey {
 }
 
 /// Fields that the format describes and this version does not serve: ignoring one would promise what is not kept.
-pub(super) const UNSERVED: [&str; 6] =
-    ["dns", "balance", "max_in_flight", "health", "fallbacks", "limits"];
+pub(super) const UNSERVED: [&str; 7] =
+    ["dns", "balance", "max_in_flight", "health", "fallbacks", "limits", "idle"];
 
 /// A whole number, also one that came out of a variable as text.
 #[derive(Clone, Copy)]

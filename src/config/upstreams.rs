@@ -132,11 +132,7 @@ pub(super) fn with_defaults(name: UpstreamName, kind: Kind, node: NodeUrl) -> Up
         node,
         credential: None,
         models: None,
-        timeouts: Timeouts {
-            connect: defaults::CONNECT,
-            first_byte: defaults::FIRST_BYTE,
-            idle: defaults::IDLE,
-        },
+        timeouts: Timeouts { connect: defaults::CONNECT, first_byte: defaults::FIRST_BYTE },
         keepalive_idle: defaults::KEEPALIVE_IDLE,
         attempts: defaults::ATTEMPTS,
     }
@@ -234,7 +230,6 @@ fn timeouts(raw: RawTimeouts, at: &At<'_>, report: &mut Report) -> Timeouts {
     Timeouts {
         connect: wait("connect", raw.connect, defaults::CONNECT),
         first_byte: wait("first_byte", raw.first_byte, defaults::FIRST_BYTE),
-        idle: wait("idle", raw.idle, defaults::IDLE),
     }
 }
 

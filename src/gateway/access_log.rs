@@ -29,8 +29,17 @@ pub enum Format {
 }
 
 /// The end of the queue where lines go in. Off: nothing happens.
+#[derive(Clone)]
 pub struct AccessLog {
-    lines: Option<SyncSender<Line>>,
+    lines: Option<SyncSender<Message>>,
+}
+
+/// What the writer is told.
+enum Message {
+    /// Write this.
+    Line(Box<Line>),
+    /// All that came before is written; end.
+    End,
 }
 
 /// What is told of a request.
@@ -71,7 +80,7 @@ impl AccessLog {
         Self { lines: None }
     }
 
-    /// Lines in `format` to `out`, by a thread that ends when the log is dropped and all is written.
+    /// Lines in `format` to `out`, by a thread that ends when all is written after [`AccessLog::close`].
     ///
     /// # Errors
     /// No thread can be started.
@@ -88,8 +97,15 @@ impl AccessLog {
     /// Queues the line of a request that ended. Never waits.
     pub(super) fn write(&self, session: &Session, ctx: &RequestContext, metrics: &Metrics) {
         let Some(lines) = &self.lines else { return };
-        if lines.try_send(Line::of(session, ctx)).is_err() {
+        if lines.try_send(Message::Line(Box::new(Line::of(session, ctx)))).is_err() {
             metrics.access_log_dropped.inc();
+        }
+    }
+
+    /// Nothing comes any more: the writer ends when it has written what waits. Blocks while the queue is full.
+    pub fn close(&self) {
+        if let Some(lines) = &self.lines {
+            let _writer_is_gone = lines.send(Message::End);
         }
     }
 }
@@ -153,15 +169,18 @@ impl Line {
     }
 }
 
-fn write_all(queue: &Receiver<Line>, format: Format, out: impl Write) {
+fn write_all(queue: &Receiver<Message>, format: Format, out: impl Write) {
     let mut out = io::BufWriter::with_capacity(64 * 1024, out);
     while let Ok(first) = queue.recv() {
         // What has come meanwhile goes out in the same write; then nothing is kept back.
-        let written = std::iter::once(first)
-            .chain(queue.try_iter().take(QUEUE))
-            .try_for_each(|line| write_one(&line, format, &mut out));
-        // A full disk or a closed pipe loses lines, not requests.
-        let _lost = written.and_then(|()| out.flush());
+        for message in std::iter::once(first).chain(queue.try_iter().take(QUEUE)) {
+            match message {
+                // A full disk or a closed pipe loses lines, not requests.
+                Message::Line(line) => drop(write_one(&line, format, &mut out)),
+                Message::End => return drop(out.flush()),
+            }
+        }
+        drop(out.flush());
     }
 }
 

@@ -4,6 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::answers::Answer;
+use crate::config::CorsOrigins;
 
 /// How long a browser may remember a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -19,19 +20,16 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 
 /// Which pages may use the gateway.
-#[derive(Debug, Default)]
-pub struct Cors {
-    any: bool,
-    origins: Vec<String>,
-}
+#[derive(Debug)]
+pub struct Cors(CorsOrigins);
 
 /// The headers that an answer gets.
 pub(super) type Headers = Vec<(HeaderName, HeaderValue)>;
 
 impl Cors {
-    /// `*` stands for every origin.
-    pub fn new(origins: &[String]) -> Self {
-        Self { any: origins.iter().any(|origin| origin == "*"), origins: origins.to_vec() }
+    /// Pages of these origins may.
+    pub fn new(origins: CorsOrigins) -> Self {
+        Self(origins)
     }
 
     /// What an answer to a request with `headers` gets; nothing where its page may not read it.
@@ -41,7 +39,7 @@ impl Cors {
             (header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed),
             (header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED),
         ];
-        if !self.any {
+        if self.0 != CorsOrigins::Any {
             answer.push((header::VARY, HeaderValue::from_static("origin")));
         }
         answer
@@ -50,8 +48,11 @@ impl Cors {
     /// The answer to a preflight; none where the request is no preflight, or CORS is off.
     pub(super) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Answer> {
         let asked = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        let off = !self.any && self.origins.is_empty();
-        if off || *method != Method::OPTIONS || !asked || !headers.contains_key(header::ORIGIN) {
+        if self.0 == CorsOrigins::Off
+            || *method != Method::OPTIONS
+            || !asked
+            || !headers.contains_key(header::ORIGIN)
+        {
             return None;
         }
         let mut answer = Answer::empty(StatusCode::NO_CONTENT);
@@ -68,10 +69,10 @@ impl Cors {
 
     fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(header::ORIGIN)?;
-        if self.any {
-            return Some(HeaderValue::from_static("*"));
+        match &self.0 {
+            CorsOrigins::Off => None,
+            CorsOrigins::Any => Some(HeaderValue::from_static("*")),
+            CorsOrigins::List(known) => known.contains(origin).then(|| origin.clone()),
         }
-        let known = self.origins.iter().any(|known| known.as_bytes() == origin.as_bytes());
-        known.then(|| origin.clone())
     }
 }

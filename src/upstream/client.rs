@@ -55,9 +55,9 @@ pub enum Unanswered {
 
 impl Client {
     /// A client that trusts the authorities of `ca_file`, or the system's.
-    pub fn new(ca_file: Option<&str>) -> Self {
+    pub fn new(ca_file: Option<String>) -> Self {
         let mut options = ConnectorOptions::new(IDLE_CONNECTIONS);
-        options.ca_file = ca_file.map(str::to_owned);
+        options.ca_file = ca_file;
         Self { connector: Connector::new(Some(options)) }
     }
 

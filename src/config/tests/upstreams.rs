@@ -22,7 +22,6 @@ fn every_field_is_read_and_the_others_have_defaults() {
     assert_eq!(found.models.as_deref(), Some(&[ModelName::from("a/b")][..]));
     assert_eq!(found.timeouts.connect, Duration::from_millis(500));
     assert_eq!(found.timeouts.first_byte, Duration::from_secs(90));
-    assert_eq!(found.timeouts.idle, defaults::IDLE);
     assert_eq!(found.keepalive_idle, Duration::from_secs(2));
     assert_eq!(found.attempts, 3);
     let plain = &good(&upstream("")).upstreams[0];

@@ -1,0 +1,108 @@
+//! `sluice demo`: a simulated node, the gateway and a fresh key, all in this process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::serve::{Signals, access_log};
+use super::{Failed, bind, keys, logging, runtime, say};
+use crate::config::{Environment, Source};
+use crate::config::{Settings, SettingsArgs};
+use crate::server::{Server, Start};
+use crate::sim::{self, Simulator};
+use crate::upstream::resolve::SystemResolver;
+
+/// Where the demo listens, and how fast its node is.
+#[derive(clap::Args)]
+pub(super) struct Demo {
+    /// Address of the gateway.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address for operators: metrics.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9464")]
+    admin_listen: SocketAddr,
+    /// Time to the first token.
+    #[arg(long, value_name = "TIME", default_value = "80ms", value_parser = humantime::parse_duration)]
+    first_token: Duration,
+    /// Time between tokens.
+    #[arg(long, value_name = "TIME", default_value = "25ms", value_parser = humantime::parse_duration)]
+    token_delay: Duration,
+}
+
+pub(super) fn run(demo: Demo) -> Result<(), Failed> {
+    let nothing = Environment::from_iter(std::iter::empty::<(String, String)>());
+    let mut settings = Settings::resolve(&SettingsArgs::default(), &nothing, &PathBuf::new())?;
+    settings.listen = demo.listen;
+    settings.admin_listen = demo.admin_listen;
+    logging::start(&settings);
+    runtime(0)?.block_on(demonstrate(demo, settings))
+}
+
+async fn demonstrate(demo: Demo, settings: Settings) -> Result<(), Failed> {
+    let failed = |error: std::io::Error| Failed::Runtime(error.to_string());
+    let mut signals = Signals::new().map_err(failed)?;
+    let (public, admin) = (bind(settings.listen)?, bind(settings.admin_listen)?);
+    let (base, operators) =
+        (public.local_addr().map_err(failed)?, admin.local_addr().map_err(failed)?);
+    let node = sim::Settings {
+        first_token: demo.first_token,
+        token_delay: demo.token_delay,
+        ..sim::Settings::default()
+    };
+    let model = node.models.first().map(ToString::to_string).unwrap_or_default();
+    let node = Simulator::start(bind(SocketAddr::from(([127, 0, 0, 1], 0)))?, node)
+        .await
+        .map_err(failed)?;
+    let key = keys::fresh()?;
+    let source = Source {
+        // No folder: whatever lies in the current one has no part in the demo.
+        dir: PathBuf::from("/nonexistent"),
+        environment: Environment::from_iter([("PROXY_SECRET_KEY".to_owned(), key.clone())]),
+        backend: Some(format!("http://{}", node.addr())),
+    };
+    let server = Server::start(Start {
+        access_log: access_log(&settings)?,
+        resolver: Arc::new(SystemResolver),
+        settings,
+        source,
+        public,
+        admin,
+    })?;
+    say(&banner((base, operators, node.addr()), &key, &model));
+    signals.next_stop().await;
+    server.stop(Duration::ZERO, LAST_ANSWERS).await;
+    node.kill().await;
+    Ok(())
+}
+
+/// How long Ctrl-C waits for answers that are under way.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
+/// What a newcomer needs, each line to be copied as it is.
+fn banner(
+    (base, operators, node): (SocketAddr, SocketAddr, SocketAddr),
+    key: &str,
+    model: &str,
+) -> String {
+    format!(
+        "
+sluice {version}: a gateway and one simulated node. Ctrl-C ends both.
+
+  base URL   http://{base}/v1
+  key        {key}
+  model      {model}
+  metrics    http://{operators}/metrics
+  node       http://{node} (simulated vLLM)
+
+Try:
+
+  curl http://{base}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'
+
+and with \"stream\": true:
+
+  curl -N http://{base}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{{\"model\": \"{model}\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'
+",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}

@@ -1,0 +1,44 @@
+//! The program's own log: words on a terminal, JSON elsewhere, always on standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use chrono::{SecondsFormat, Utc};
+use env_logger::{Builder, Target};
+
+use crate::config::{LogFormat, Settings};
+use crate::gateway::Format;
+
+/// Pingora tells every broken connection at `error`; what matters of that is in the access log and the metrics.
+const LIBRARIES: log::LevelFilter = log::LevelFilter::Error;
+
+/// Starts the log. A second call changes nothing.
+pub(super) fn start(settings: &Settings) {
+    let format = format(settings, io::stderr().is_terminal());
+    let mut builder = Builder::new();
+    builder.target(Target::Stderr).filter_level(LIBRARIES.min(settings.log_level));
+    builder.filter_module("sluice", settings.log_level);
+    builder.format(move |out, record| {
+        let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        match format {
+            Format::Text => writeln!(out, "{time} {} {}", record.level(), record.args()),
+            Format::Json => {
+                let line = serde_json::json!({
+                    "time": time, "level": record.level().as_str().to_ascii_lowercase(),
+                    "target": record.target(), "message": record.args().to_string(),
+                });
+                writeln!(out, "{line}")
+            }
+        }
+    });
+    let _started_before = builder.try_init();
+}
+
+/// How lines look on an output that is a terminal or not.
+pub(super) fn format(settings: &Settings, terminal: bool) -> Format {
+    match settings.log_format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
+        LogFormat::Auto if terminal => Format::Text,
+        LogFormat::Auto => Format::Json,
+    }
+}

@@ -1,0 +1,158 @@
+//! The command line: one command, one file.
+
+mod check;
+mod demo;
+mod healthcheck;
+mod keys;
+mod logging;
+mod serve;
+mod sim;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Environment, Problems, Source};
+use crate::config::{Settings, SettingsArgs};
+
+/// `EX_CONFIG` of sysexits.h: a supervisor need not try again before somebody edits a file.
+const BAD_CONFIG: u8 = 78;
+
+/// A gateway in front of GPU nodes that run vLLM.
+#[derive(Parser)]
+#[command(name = "sluice", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Boot,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway (the default).
+    Serve(Boot),
+    /// Run a gateway, a simulated node and a fresh key on this machine: no GPU, no configuration.
+    Demo(demo::Demo),
+    /// Run one simulated vLLM node.
+    Sim(crate::sim::Settings),
+    /// Check the configuration and tell everything that is wrong with it. Exit code 78 if anything is.
+    Check(Boot),
+    /// Ask the gateway on this machine whether it lives. Exit code 0 or 1.
+    Healthcheck(Boot),
+    /// Make keys.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+}
+
+/// What a command that knows the gateway's configuration is told.
+#[derive(clap::Args)]
+struct Boot {
+    /// Folder of server.yaml, routes.yaml and keys.yaml.
+    #[arg(long, value_name = "DIR", env = "SLUICE_CONFIG", default_value = "config")]
+    config: PathBuf,
+    /// No routes.yaml: every path of vLLM goes to the node at this URL.
+    #[arg(long, value_name = "URL", env = "SLUICE_BACKEND")]
+    backend: Option<String>,
+    /// Variables for this process, one NAME=VALUE a line; the environment's own win.
+    #[arg(long, value_name = "PATH")]
+    env_file: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Why a command ends without success.
+enum Failed {
+    /// Exit code 78.
+    Config(Problems),
+    /// Exit code 78, found while starting.
+    NotTaken(crate::reload::NotTaken),
+    /// Exit code 1.
+    Runtime(String),
+}
+
+impl From<Problems> for Failed {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems)
+    }
+}
+
+impl From<crate::server::CannotStart> for Failed {
+    fn from(error: crate::server::CannotStart) -> Self {
+        match error {
+            crate::server::CannotStart::Config(why) => Self::NotTaken(why),
+            other => Self::Runtime(other.to_string()),
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(boot) => serve::run(boot),
+        Command::Demo(demo) => demo::run(demo),
+        Command::Sim(settings) => sim::run(settings),
+        Command::Check(boot) => check::run(boot),
+        Command::Healthcheck(boot) => healthcheck::run(boot),
+        Command::Keys(keys) => keys::run(keys),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Config(problems)) => {
+            complain(&problems.for_terminal());
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(Failed::NotTaken(crate::reload::NotTaken::Invalid(problems))) => {
+            complain(&problems.for_terminal());
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(Failed::NotTaken(why)) => {
+            complain(&format!("sluice: {why}"));
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(Failed::Runtime(why)) => {
+            complain(&format!("sluice: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Boot {
+    /// The settings, and where the configuration is.
+    fn resolve(self) -> Result<(Settings, Source), Problems> {
+        let mut environment = Environment::of_process();
+        if let Some(path) = &self.env_file {
+            environment = environment.with_file(path)?;
+        }
+        let settings = Settings::resolve(&self.settings, &environment, &self.config)?;
+        Ok((settings, Source { dir: self.config, environment, backend: self.backend }))
+    }
+}
+
+/// The runtime of a command. `threads` 0: one for each core.
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failed> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    let built = builder.enable_all().thread_name("sluice").build();
+    built.map_err(|error| Failed::Runtime(format!("no threads: {error}")))
+}
+
+/// A socket on `address`, or why there is none.
+fn bind(address: std::net::SocketAddr) -> Result<std::net::TcpListener, Failed> {
+    crate::server::bind(address)
+        .map_err(|error| Failed::Runtime(format!("cannot listen on {address}: {error}")))
+}
+
+/// The output of a command. A closed pipe is no error.
+fn say(text: &str) {
+    let _closed = writeln!(io::stdout().lock(), "{text}");
+}
+
+fn complain(text: &str) {
+    let _closed = writeln!(io::stderr().lock(), "{text}");
+}

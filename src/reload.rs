@@ -1,0 +1,227 @@
+//! Live configuration: watch the files, parse and build anew, swap in one step; or keep what is served and say why.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use crate::config::{self, Config, Source};
+use crate::gateway::Snapshot;
+use crate::metrics::Metrics;
+use crate::upstream::resolve::Resolve;
+
+/// How often the files are looked at where no event comes: network file systems, containers' mounts.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A file that is written in place is half there for a moment. It is taken when it stayed the same for so long …
+const SETTLED_AFTER: Duration = Duration::from_millis(20);
+
+/// … or was looked at so often: a file that is written all the time must take effect within a second.
+const LOOKS_MAX: usize = 20;
+
+/// Reads the configuration again and again.
+pub struct Reloader {
+    source: Source,
+    live: Arc<ArcSwap<Snapshot>>,
+    resolver: Arc<dyn Resolve>,
+    metrics: Arc<Metrics>,
+    /// Without a key the gateway would be open: refused where others than this machine can reach it.
+    keys_needed: bool,
+    /// Files that the configuration in effect was read from.
+    read: BTreeSet<PathBuf>,
+    /// Key files beside `routes.yaml` and `keys.yaml`.
+    named: Vec<PathBuf>,
+    /// What the files held when they were last tried.
+    tried: u64,
+}
+
+/// Why a configuration was not taken. Free of its text.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// The files do not say something meaningful.
+    #[error(transparent)]
+    Invalid(#[from] config::Problems),
+    /// A file that the configuration in effect came from is gone.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// A path that the router cannot take.
+    #[error("the path {0} overlaps with another in a way that cannot be told apart")]
+    Path(String),
+    /// Others than this machine can reach the gateway, and nobody would need a key.
+    #[error("no key is configured, and the gateway listens to other machines")]
+    NoKeys,
+    /// The thread that parsed it is gone.
+    #[error("reading was interrupted")]
+    Interrupted,
+}
+
+impl Reloader {
+    /// Reads the configuration for the first time.
+    ///
+    /// # Errors
+    /// [`NotTaken`]: there is nothing to serve.
+    pub fn start(
+        source: Source,
+        resolver: Arc<dyn Resolve>,
+        metrics: Arc<Metrics>,
+        keys_needed: bool,
+    ) -> Result<Self, NotTaken> {
+        let config = config::load(&source)?;
+        config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        let snapshot = build(&config, 1, (&resolver, &metrics), keys_needed)?;
+        metrics.reloaded(true);
+        let live = Arc::new(ArcSwap::from_pointee(snapshot));
+        let mut reloader = Self {
+            source,
+            live,
+            resolver,
+            metrics,
+            keys_needed,
+            read: BTreeSet::new(),
+            named: config.watched,
+            tried: 0,
+        };
+        reloader.read = reloader.files().filter(|file| file.exists()).collect();
+        reloader.tried = reloader.contents();
+        Ok(reloader)
+    }
+
+    /// What is served.
+    pub fn live(&self) -> Arc<ArcSwap<Snapshot>> {
+        self.live.clone()
+    }
+
+    /// Follows the files until the task is dropped. Each message of `asked` (SIGHUP) is a reason to read them anew.
+    pub async fn run(mut self, mut asked: mpsc::Receiver<()>) {
+        let (events, mut seen) = mpsc::channel(1);
+        let mut watched = self.watch(&events);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let forced = tokio::select! {
+                _ = look.tick() => false,
+                _ = seen.recv() => false,
+                order = asked.recv() => match order {
+                    Some(()) => true,
+                    None => std::future::pending().await,
+                },
+            };
+            let before = self.named.clone();
+            self = match tokio::task::spawn_blocking(move || {
+                self.look(forced);
+                self
+            })
+            .await
+            {
+                Ok(reloader) => reloader,
+                Err(error) => {
+                    log::error!("the configuration is not followed any more: {error}");
+                    return;
+                }
+            };
+            if self.named != before {
+                watched = self.watch(&events);
+            }
+            let _kept = &watched;
+        }
+    }
+
+    /// Reads the files anew where they changed since they were last tried, or where that is `forced`.
+    fn look(&mut self, forced: bool) {
+        let mut now = self.contents();
+        if now == self.tried && !forced {
+            return;
+        }
+        for _ in 0..LOOKS_MAX {
+            wait(SETTLED_AFTER);
+            let again = self.contents();
+            if again == now {
+                break;
+            }
+            now = again;
+        }
+        self.tried = now;
+        let result = self.take();
+        self.metrics.reloaded(result.is_ok());
+        match result {
+            Ok(generation) => log::info!("configuration {generation} is in effect"),
+            Err(why) => log::error!("configuration not taken, the last one serves on: {why}"),
+        }
+    }
+
+    /// Parses, builds, swaps.
+    fn take(&mut self) -> Result<u64, NotTaken> {
+        if let Some(gone) = self.read.iter().find(|file| !file.exists()) {
+            let name = gone.file_name().map(|name| name.to_string_lossy().into_owned());
+            return Err(NotTaken::Missing(name.unwrap_or_default()));
+        }
+        let config = config::load(&self.source)?;
+        let generation = self.live.load().generation + 1;
+        let parts = (&self.resolver, &*self.metrics);
+        let snapshot = build(&config, generation, parts, self.keys_needed)?;
+        config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        self.live.store(Arc::new(snapshot));
+        self.named = config.watched;
+        self.read = self.files().filter(|file| file.exists()).collect();
+        self.tried = self.contents();
+        Ok(generation)
+    }
+
+    fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let own = ["routes.yaml", "keys.yaml"].map(|name| self.source.dir.join(name));
+        own.into_iter().chain(self.named.clone())
+    }
+
+    /// A hash of what the files hold; a missing one is told from an empty one.
+    fn contents(&self) -> u64 {
+        let mut hash = DefaultHasher::new();
+        for file in self.files() {
+            std::fs::read(&file).ok().hash(&mut hash);
+        }
+        hash.finish()
+    }
+
+    /// Watches the folders, not the files: a rename over, a new inode and a swap of a symlink show there.
+    fn watch(&self, events: &mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+        let events = events.clone();
+        let on_event = move |event: notify::Result<notify::Event>| {
+            // Our own reading makes access events: they would never end.
+            if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
+                let _one_waits_already = events.try_send(());
+            }
+        };
+        let mut watcher = notify::recommended_watcher(on_event)
+            .inspect_err(|error| log::warn!("no file events, looking every second: {error}"))
+            .ok()?;
+        let folders: BTreeSet<PathBuf> =
+            self.files().filter_map(|file| file.parent().map(Path::to_path_buf)).collect();
+        for folder in folders.into_iter().filter(|folder| folder.exists()) {
+            if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                log::warn!("no events of {}, looking every second: {error}", folder.display());
+            }
+        }
+        Some(watcher)
+    }
+}
+
+fn build(
+    config: &Config,
+    generation: u64,
+    (resolver, metrics): (&Arc<dyn Resolve>, &Metrics),
+    keys_needed: bool,
+) -> Result<Snapshot, NotTaken> {
+    if keys_needed && config.keys.is_empty() {
+        return Err(NotTaken::NoKeys);
+    }
+    Snapshot::build(config, generation, resolver, metrics).map_err(NotTaken::Path)
+}
+
+#[expect(clippy::disallowed_methods, reason = "on a thread for blocking calls")]
+fn wait(time: Duration) {
+    std::thread::sleep(time);
+}

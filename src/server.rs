@@ -1,0 +1,240 @@
+//! The assembly: settings and configuration in, running services out. The only file that knows everyone.
+//!
+//! The services run on the caller's runtime, on sockets that the caller bound: `serve`, `demo` and the tests all start
+//! the gateway this way. Pingora's own `Server` is not used: its SIGTERM sleeps for the whole grace period.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::apps::http_app::HttpServer;
+use pingora_core::server::Fds;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::services::listening::Service;
+use pingora_proxy::ProxyServiceBuilder;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::access::keys::Fingerprints;
+use crate::admin::Admin;
+use crate::config::Settings;
+use crate::config::Source;
+use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, Parts, Snapshot};
+use crate::metrics::Metrics;
+use crate::reload::{NotTaken, Reloader};
+use crate::upstream::client::Client;
+use crate::upstream::refresh::{self, Refresher};
+use crate::upstream::resolve::{self, Resolve};
+
+/// Connections that wait to be accepted: a burst of a few thousand clients must not be refused by the kernel.
+const BACKLOG: u32 = 4_096;
+
+/// Idle connections to nodes, in all.
+const NODE_CONNECTIONS_IDLE_MAX: usize = 4_096;
+
+/// What a gateway starts from.
+pub struct Start {
+    /// Boot settings.
+    pub settings: Settings,
+    /// Where the configuration is read from.
+    pub source: Source,
+    /// The public socket, listening.
+    pub public: TcpListener,
+    /// The operators' socket, listening.
+    pub admin: TcpListener,
+    /// Names to addresses.
+    pub resolver: Arc<dyn Resolve>,
+    /// Where access lines go.
+    pub access_log: (AccessLog, Option<thread::JoinHandle<()>>),
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotStart {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] NotTaken),
+    /// A socket.
+    #[error("a socket cannot be used: {0}")]
+    Socket(#[from] io::Error),
+    /// The metrics.
+    #[error("the metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// No randomness.
+    #[error("the system has no randomness")]
+    Randomness,
+}
+
+/// A running gateway. Dropping it stops it at once; [`Server::stop`] lets requests end.
+pub struct Server {
+    /// What is served.
+    pub live: Arc<ArcSwap<Snapshot>>,
+    /// Every series.
+    pub metrics: Arc<Metrics>,
+    /// What is under way.
+    pub drain: Arc<Drain>,
+    reload: mpsc::Sender<()>,
+    stop_accepting: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    access_log: AccessLog,
+    log_writer: Option<thread::JoinHandle<()>>,
+}
+
+/// A listening socket on `address`.
+///
+/// # Errors
+/// The address is taken, or not ours.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+impl Server {
+    /// Starts everything. When this returns, requests are answered.
+    ///
+    /// # Errors
+    /// [`CannotStart`].
+    pub fn start(start: Start) -> Result<Self, CannotStart> {
+        let Start { settings, source, public, admin, resolver, access_log } = start;
+        let metrics = Arc::new(Metrics::new()?);
+        let keys_needed = !public.local_addr()?.ip().is_loopback();
+        let reloader = Reloader::start(source, resolver, metrics.clone(), keys_needed)?;
+        let live = reloader.live();
+        let client = Arc::new(Client::new(ca_file(&settings)));
+        let (refresher, refreshes) = Refresher::new();
+        let drain = Drain::new(metrics.in_flight.clone());
+        let gateway = Gateway::new(Parts {
+            live: live.clone(),
+            limits: limits(&settings),
+            cors: Cors::new(settings.cors_allow_origins.clone()),
+            metrics: metrics.clone(),
+            client: client.clone(),
+            refresher,
+            fingerprints: Fingerprints::new().map_err(|_| CannotStart::Randomness)?,
+            held: Budget::new(settings.max_held_bytes, metrics.held_bytes.clone()),
+            drain: drain.clone(),
+            access_log: access_log.0.clone(),
+        });
+        let (stop_accepting, stopping) = watch::channel(false);
+        let (reload, asked) = mpsc::channel(1);
+        let mut tasks = JoinSet::new();
+        let public_service = public_service(&settings, gateway);
+        serve(&mut tasks, public_service, public, stopping.clone())?;
+        let app = HttpServer::new_app(Admin::new(metrics.clone()));
+        serve(&mut tasks, Service::new("admin".to_owned(), app), admin, stopping)?;
+        tasks.spawn(reloader.run(asked));
+        tasks.spawn(refresh::run(refreshes, client));
+        tasks.spawn(follow_names(live.clone()));
+        let (access_log, log_writer) = access_log;
+        Ok(Self { live, metrics, drain, reload, stop_accepting, tasks, access_log, log_writer })
+    }
+
+    /// Reads the configuration anew, soon.
+    pub fn reload(&self) {
+        let _one_waits_already = self.reload.try_send(());
+    }
+
+    /// Not ready from now on; after `delay` no new connection; done when the last request is, or after `timeout`.
+    /// True where every request came to its end.
+    pub async fn stop(mut self, delay: Duration, timeout: Duration) -> bool {
+        self.drain.begin();
+        tokio::time::sleep(delay).await;
+        let _nobody_listens = self.stop_accepting.send(true);
+        let finished = tokio::time::timeout(timeout, self.drain.finished()).await.is_ok();
+        self.tasks.shutdown().await;
+        if let Some(writer) = self.log_writer.take() {
+            let log = self.access_log.clone();
+            let closed = tokio::task::spawn_blocking(move || {
+                log.close();
+                writer.join()
+            });
+            let _written = tokio::time::timeout(LAST_LINES, closed).await;
+        }
+        finished
+    }
+}
+
+/// Longest wait for the access log's last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        max_timeout: settings.max_timeout,
+        max_body_bytes: settings.max_body_bytes,
+        invalid_key_status: settings.invalid_key_status,
+        client_timeout: settings.client_timeout,
+        write_timeout: settings.write_timeout,
+        keepalive_timeout: settings.keepalive_timeout,
+    }
+}
+
+/// As Pingora wants it.
+fn ca_file(settings: &Settings) -> Option<String> {
+    settings.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned())
+}
+
+fn public_service(
+    settings: &Settings,
+    gateway: Gateway,
+) -> Service<pingora_proxy::HttpProxy<Gateway>> {
+    let conf = ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: NODE_CONNECTIONS_IDLE_MAX,
+        ca_file: ca_file(settings),
+        ..ServerConf::default()
+    };
+    let mut options = HttpServerOptions::default();
+    options.h2c = settings.h2c;
+    options.h2_idle_timeout = Some(settings.keepalive_timeout);
+    ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options).build()
+}
+
+/// Hands a bound socket to a service, under the name by which Pingora looks for inherited ones.
+fn serve<A>(
+    tasks: &mut JoinSet<()>,
+    mut service: Service<A>,
+    socket: TcpListener,
+    stopping: watch::Receiver<bool>,
+) -> io::Result<()>
+where
+    A: pingora_core::apps::ServerApp + Send + Sync + 'static,
+{
+    use pingora_core::services::Service as _;
+    let name = socket.local_addr()?.to_string();
+    socket.set_nonblocking(true)?;
+    service.add_tcp(&name);
+    let mut sockets = Fds::new();
+    sockets.add(name, socket.into_raw_fd());
+    tasks.spawn(async move {
+        service.start_service(Some(Arc::new(Mutex::new(sockets))), stopping, 1).await;
+    });
+    Ok(())
+}
+
+/// Looks the names of nodes in use up again and again.
+async fn follow_names(live: Arc<ArcSwap<Snapshot>>) {
+    let mut turn = tokio::time::interval(resolve::REFRESH);
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turn.tick().await;
+        let snapshot = live.load_full();
+        join_all(snapshot.upstreams.iter().map(|upstream| async {
+            if let Err(error) = upstream.node.look_up().await {
+                log::debug!("upstream `{}`: name not found: {error}", upstream.name);
+            }
+        }))
+        .await;
+    }
+}

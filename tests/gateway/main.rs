@@ -1,0 +1,8 @@
+//! Stories over a real gateway and real upstreams, each on a port of its own: one binary, because each that links
+//! Pingora is over 60 MB.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod replay;
+mod simulator;
+mod support;
