@@ -1,17 +1,78 @@
-//! Sluice: a gateway in front of GPU nodes that run vLLM.
+//! Sluice: a gateway in front of GPU nodes that run vLLM, on Cloudflare's Pingora.
+//!
+//! # Bird's eye
+//!
+//! ```text
+//!  clients ──▶ gateway (hooks of Pingora) ──▶ nodes
+//!                │ reads                       ▲
+//!                ▼                             │ lists of models, health
+//!              Snapshot ◀── reload ◀── config  │
+//!   routes · upstreams · keys                answers
+//! ```
+//!
+//! One process, one runtime, two listeners: the public one, and the operators' with the metrics. Everything that a
+//! reload replaces is one immutable [`Snapshot`](gateway::Snapshot) behind one atomic pointer; each request pins the
+//! snapshot of the moment when it came and is served by that one to its end.
+//!
+//! # A request's way
+//!
+//! [`Gateway`](gateway::Gateway) implements Pingora's `ProxyHttp`. `request_filter` calls `admit` (`gateway/admit.rs`),
+//! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → authenticate → route →
+//! scope → timeout → body → model → upstream. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
+//! the node's address, `upstream_request_filter` writes the head that the node shall see (what may go up is listed;
+//! everything else stays) and lets `gateway/downstream.rs` replay the body; `upstream_response_filter` judges the status;
+//! `error_while_proxy` decides whether there is another try; `fail_to_proxy` tells the client what cannot be mended;
+//! `logging` counts the request and writes its line.
+//!
+//! # What holds everywhere
+//!
+//! - A module knows only those before it in the list below; `tests/tidy.rs` checks it. Only [`gateway`] and [`server`]
+//!   know `pingora_proxy`; only [`config`] knows YAML; only [`config`], [`reload`] and [`cli`] read files.
+//! - [`wire`] is pure: bytes in, values out. It knows no socket, no clock and no Pingora.
+//! - A body is never parsed into a tree and never written anew: the model's name is spliced in where it must change.
+//! - What must be given back (memory for bodies, the count of requests under way) is a guard in the request's context:
+//!   it is freed however the request ends.
+//! - Every credential of a client's ends at the gateway; no key is in a log, an error, a metric or a `Debug`.
+//! - Every bound has a name, a unit and a reason beside it.
+//!
+//! # Decisions
+//!
+//! - **The whole body before a node is contacted.** It can go to any node and again to another, and a node's clock
+//!   starts after the upload. The price is memory, which one budget bounds.
+//! - **Our own start and stop, not Pingora's `Server`.** Its SIGTERM sleeps for the whole grace period. Services run on
+//!   sockets that the caller bound, so that a test starts the gateway exactly as `serve` does.
+//! - **Models are learnt when a choice or a list needs them**, not polled: a node that may be anything is asked for
+//!   nothing that nobody wanted.
+//! - **serde_yaml** reads the files because Pingora brings it anyway; it drops double keys silently, so maps go through
+//!   a visitor that refuses them.
+//! - **rustls with ring**: nothing of the system's is linked but libc.
+
+pub mod names;
+
+pub mod config;
+
+pub mod refusal;
+
+pub mod metrics;
+
+pub mod wire;
+
+pub mod upstream;
+
+pub mod routing;
 
 pub mod access;
-pub mod admin;
+
 pub mod answers;
-pub mod cli;
-pub mod config;
+
 pub mod gateway;
-pub mod metrics;
-pub mod names;
-pub mod refusal;
+
 pub mod reload;
-pub mod routing;
-pub mod server;
+
+pub mod admin;
+
 pub mod sim;
-pub mod upstream;
-pub mod wire;
+
+pub mod server;
+
+pub mod cli;

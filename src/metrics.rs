@@ -169,7 +169,7 @@ impl Metrics {
         })
     }
 
-    /// The series of `upstream`; those of [`OTHER`] once there are too many.
+    /// The series of `upstream`; those of `_other` once there are too many.
     pub fn of_upstream(&self, upstream: &str) -> UpstreamMetrics {
         let fits = self.upstreams_labelled.fetch_add(1, Ordering::Relaxed) < LABEL_VALUES_MAX;
         let upstream = if fits { upstream } else { OTHER };

@@ -48,7 +48,7 @@ pub enum Unanswered {
     /// Too slow.
     #[error("timed out")]
     TimedOut,
-    /// Over [`ANSWER_BYTES_MAX`].
+    /// Over 16 MiB.
     #[error("the answer is too large")]
     TooLarge,
 }

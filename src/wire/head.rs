@@ -37,9 +37,9 @@ pub enum Unreadable {
     Duplicate(String),
     /// `model` is no string.
     ModelNotText,
-    /// Deeper than [`NESTING_MAX`].
+    /// Deeper than 128 levels.
     TooDeep,
-    /// More than [`FIELDS_MAX`].
+    /// More than 1,024.
     TooManyFields,
 }
 
