@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -80,92 +81,103 @@ impl Failure {
     }
 }
 
+/// Makes series that the registry knows.
+struct Series(Registry);
+
+impl Series {
+    fn registered<C: Collector + Clone + 'static>(&self, series: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.registered(IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.registered(IntGauge::new(name, help)?)
+    }
+}
+
 impl Metrics {
     /// Registers every series.
     ///
     /// # Errors
     /// Two series of one name: a fault of this file.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
+        let new = Series(Registry::new());
         let process = prometheus::process_collector::ProcessCollector::for_self();
-        registry.register(Box::new(process))?;
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            prometheus::Result::Ok(family)
-        };
-        let counter = |name: &str, help: &str| {
-            let one = IntCounter::new(name, help)?;
-            registry.register(Box::new(one.clone()))?;
-            prometheus::Result::Ok(one)
-        };
-        let gauge = |name: &str, help: &str| {
-            let one = IntGauge::new(name, help)?;
-            registry.register(Box::new(one.clone()))?;
-            prometheus::Result::Ok(one)
-        };
-        let seconds = HistogramOpts::new(
-            "sluice_request_duration_seconds",
-            "From a request's first byte to its answer's last, by upstream.",
-        );
-        let request_seconds =
-            HistogramVec::new(seconds.buckets(REQUEST_SECONDS.to_vec()), &["upstream"])?;
-        registry.register(Box::new(request_seconds.clone()))?;
-        let info = Opts::new("sluice_build_info", "Always 1; the version is the label.")
-            .const_label("version", env!("CARGO_PKG_VERSION"));
-        let build_info = IntGauge::with_opts(info)?;
-        build_info.set(1);
-        registry.register(Box::new(build_info))?;
+        new.0.register(Box::new(process))?;
+        let info = Opts::new("sluice_build_info", "Always 1; the version is the label.");
+        new.registered(IntGauge::with_opts(
+            info.const_label("version", env!("CARGO_PKG_VERSION")),
+        )?)?
+        .set(1);
         Ok(Self {
-            requests: counters(
+            requests: new.counters(
                 "sluice_requests_total",
                 "Requests that a node answered, by upstream and class of status.",
                 &["upstream", "status"],
             )?,
-            retries: counters(
+            retries: new.counters(
                 "sluice_retries_total",
                 "Tries after a request's first, by upstream.",
                 &["upstream"],
             )?,
-            failures: counters(
+            failures: new.counters(
                 "sluice_upstream_failures_total",
                 "Tries that failed, by upstream and kind: connect, timeout, broken, auth.",
                 &["upstream", "kind"],
             )?,
-            refusals: counters(
+            refusals: new.counters(
                 "sluice_refusals_total",
                 "Requests that the gateway refused or could not have answered, by code.",
                 &["code"],
             )?,
-            reloads: counters(
+            reloads: new.counters(
                 "sluice_config_reloads_total",
                 "Changes of the configuration, by result: ok, failed.",
                 &["result"],
             )?,
-            in_flight: gauge("sluice_requests_in_flight", "Requests begun and not yet ended.")?,
-            client_aborts: counter(
+            in_flight: new
+                .gauge("sluice_requests_in_flight", "Requests begun and not yet ended.")?,
+            client_aborts: new.counter(
                 "sluice_client_aborts_total",
                 "Requests whose client left before the answer's end.",
             )?,
-            held_bytes: gauge(
-                "sluice_held_request_bytes",
-                "Bytes of request bodies held in memory.",
-            )?,
-            access_log_dropped: counter(
+            held_bytes: new
+                .gauge("sluice_held_request_bytes", "Bytes of request bodies held in memory.")?,
+            access_log_dropped: new.counter(
                 "sluice_access_log_dropped_total",
                 "Access log lines that did not fit the queue to the writer.",
             )?,
-            config_generation: gauge(
+            config_generation: new.gauge(
                 "sluice_config_generation",
                 "1 at start, one more with each reload that took effect.",
             )?,
-            config_in_effect: gauge(
+            config_in_effect: new.gauge(
                 "sluice_config_last_reload_successful",
                 "0 while the files on disk are not what is served.",
             )?,
             upstreams_labelled: AtomicU64::new(0),
-            request_seconds,
-            registry,
+            request_seconds: new.registered(HistogramVec::new(
+                HistogramOpts::new(
+                    "sluice_request_duration_seconds",
+                    "From a request's first byte to its answer's last, by upstream.",
+                )
+                .buckets(REQUEST_SECONDS.to_vec()),
+                &["upstream"],
+            )?)?,
+            registry: new.0,
         })
     }
 
@@ -196,11 +208,12 @@ impl Metrics {
 
     /// A change of the configuration took effect, or did not.
     pub fn reloaded(&self, ok: bool) {
-        self.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
         self.config_in_effect.set(i64::from(ok));
         if ok {
             self.config_generation.inc();
         }
+        // Last: who sees that a reload was tried sees what came of it.
+        self.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 
     /// The exposition, Prometheus' text format 0.0.4.

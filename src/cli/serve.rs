@@ -22,6 +22,10 @@ async fn serve(settings: Settings, source: Source) -> Result<(), Failed> {
     let public = bind(settings.listen)?;
     let admin = bind(settings.admin_listen)?;
     let mut signals = Signals::new().map_err(|error| Failed::Runtime(error.to_string()))?;
+    let address = |socket: &std::net::TcpListener| {
+        socket.local_addr().map_err(|error| Failed::Runtime(error.to_string()))
+    };
+    let (listens, operators) = (address(&public)?, address(&admin)?);
     let (delay, timeout) = (settings.drain_delay, settings.drain_timeout);
     let start = Start {
         access_log: access_log(&settings)?,
@@ -29,14 +33,12 @@ async fn serve(settings: Settings, source: Source) -> Result<(), Failed> {
         admin,
         source,
         resolver: Arc::new(SystemResolver),
-        settings: settings.clone(),
+        settings,
     };
     let server = Server::start(start)?;
     log::info!(
-        "sluice {} answers on http://{}, operators on http://{}",
+        "sluice {} answers on http://{listens}, operators on http://{operators}",
         env!("CARGO_PKG_VERSION"),
-        settings.listen,
-        settings.admin_listen
     );
     let hurry = loop {
         match signals.next().await {

@@ -51,6 +51,10 @@ impl Gateway {
             Found::OtherMethods(allow) => {
                 return Err(Refusal::MethodNotAllowed { allow: allow.to_owned().into() }.into());
             }
+            // A GET of theirs was answered above.
+            Found::Nothing if paths::answered_here(&path) => {
+                return Err(Refusal::MethodNotAllowed { allow: "GET".into() }.into());
+            }
             Found::Nothing => return Err(Refusal::RouteNotFound.into()),
         };
         demand_scope(&key, &path)?;

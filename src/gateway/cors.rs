@@ -32,15 +32,16 @@ impl Cors {
         Self(origins)
     }
 
-    /// What an answer to a request with `headers` gets; nothing where its page may not read it.
+    /// What an answer to a request with `headers` gets. Where it depends on the origin, every answer says so, or a cache
+    /// would give one page's answer to another.
     pub(super) fn headers_for(&self, headers: &HeaderMap) -> Headers {
-        let Some(allowed) = self.allowed(headers) else { return Headers::new() };
-        let mut answer = vec![
-            (header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed),
-            (header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED),
-        ];
-        if self.0 != CorsOrigins::Any {
+        let mut answer = Headers::new();
+        if matches!(self.0, CorsOrigins::List(_)) {
             answer.push((header::VARY, HeaderValue::from_static("origin")));
+        }
+        if let Some(allowed) = self.allowed(headers) {
+            answer.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed));
+            answer.push((header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED));
         }
         answer
     }

@@ -39,6 +39,15 @@ pub fn refuse_ambiguous(path: &[u8]) -> Result<(), Ambiguous> {
     Ok(())
 }
 
+/// Paths that the gateway answers itself, to GET alone.
+const ANSWERED_HERE: [&str; 6] =
+    ["/", "/health", "/livez", "/readyz", "/v1/llm/models", "/v1/models"];
+
+/// True for paths that the gateway answers itself.
+pub fn answered_here(path: &str) -> bool {
+    ANSWERED_HERE.contains(&path) || path.starts_with(MODEL_BY_ID)
+}
+
 /// What is in the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod documents;
 mod replay;
+mod services;
 mod simulator;
 mod support;

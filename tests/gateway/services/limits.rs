@@ -1,0 +1,76 @@
+//! How much a body may hold (row D7).
+
+use reqwest::Body;
+
+use super::code;
+use crate::support::gateway::Setup;
+use crate::support::http::{raw, status};
+use crate::support::scripted::Scripted;
+use crate::support::{KEY, TestGateway};
+
+/// A JSON body of so many bytes.
+fn body(bytes: usize) -> String {
+    let frame = r#"{"model":"m","x":""}"#;
+    frame.replace("\"\"", &format!("\"{}\"", "a".repeat(bytes - frame.len())))
+}
+
+async fn of_limit(bytes: &str) -> (TestGateway, Scripted) {
+    let upstream = Scripted::replying("{}").await;
+    let gateway = Setup::bare()
+        .env("PROXY_SECRET_KEY", KEY)
+        .env("VLLM_BASE_URL", &format!("http://{}", upstream.addr))
+        .env("MAX_BODY_BYTES", bytes)
+        .start()
+        .await;
+    (gateway, upstream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_a_body_at_max_body_bytes_passes_and_one_above_is_413() {
+    let (gateway, upstream) = of_limit("100000").await;
+    for chunked in [false, true] {
+        let post = |bytes: usize| {
+            let body = body(bytes);
+            let body = match chunked {
+                true => Body::wrap_stream(futures_util::stream::iter(
+                    body.as_bytes()
+                        .chunks(7_000)
+                        .map(|c| Ok::<_, std::io::Error>(c.to_vec()))
+                        .collect::<Vec<_>>(),
+                )),
+                false => Body::from(body),
+            };
+            gateway.post("/v1/chat/completions").body(body).send()
+        };
+        let at = post(100_000).await.unwrap();
+        assert_eq!(at.status(), 200, "chunked={chunked}");
+        let above = post(100_001).await.unwrap();
+        assert_eq!(above.status(), 413, "chunked={chunked}");
+        let text = above.text().await.unwrap();
+        assert!(text.contains("request_too_large") && text.contains("MAX_BODY_BYTES"), "{text}");
+    }
+    let seen = upstream.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|came| came.body == body(100_000).as_bytes()));
+    assert_eq!(gateway.series("sluice_held_request_bytes"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_a_length_that_is_too_large_is_refused_before_the_body_is_sent() {
+    let (gateway, upstream) = of_limit("1000").await;
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {KEY}\r\n\
+         content-length: 99999999999\r\nconnection: close\r\nexpect: 100-continue\r\n\r\n"
+    );
+    assert_eq!(status(&raw(gateway.addr, request.as_bytes()).await), 413);
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_who_has_no_key_sends_no_body() {
+    let (gateway, _upstream) = of_limit("1000").await;
+    let reply = gateway.client.post(gateway.url("/v1/chat/completions")).body(body(5_000));
+    let reply = reply.send().await.unwrap();
+    assert_eq!(reply.status(), 401);
+    assert_eq!(code(reply).await, "invalid_api_key");
+}

@@ -1,0 +1,72 @@
+//! An https node: TLS with a certificate of the test's own authority, in front of a plain one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+
+/// A listening TLS server for the name `localhost`.
+pub(super) struct Tls {
+    pub(super) port: u16,
+    dir: tempfile::TempDir,
+    _task: JoinSet<()>,
+}
+
+impl Tls {
+    /// Hands what comes in over TLS on to `node`.
+    pub(super) async fn before(node: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (authority, certified) = certificates();
+        std::fs::write(dir.path().join("ca.pem"), authority).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(certified));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let accepting = acceptor.accept(stream);
+                connections.spawn(async move {
+                    // A client that does not trust the authority leaves here.
+                    let Ok(mut client) = accepting.await else { return };
+                    let mut plain = TcpStream::connect(node).await.unwrap();
+                    let _either_left = tokio::io::copy_bidirectional(&mut client, &mut plain).await;
+                });
+            }
+        });
+        Self { port, dir, _task: task }
+    }
+
+    /// The authority's certificate.
+    pub(super) fn ca_file(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+}
+
+/// An authority as PEM, and a server that it certifies.
+fn certificates() -> (String, ServerConfig) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let private = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private.into())
+        .unwrap();
+    (authority.pem(), config)
+}
