@@ -22,7 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SETTLED_AFTER: Duration = Duration::from_millis(20);
 
 /// … or was looked at so often: a file that is written all the time must take effect within a second.
-const LOOKS_MAX: usize = 20;
+const LOOKS_MAX: usize = 10;
+
+/// Readings of files that do not make sense, before that is told.
+const TRIES_MAX: usize = 2;
 
 /// Reads the configuration again and again.
 pub struct Reloader {
@@ -133,25 +136,40 @@ impl Reloader {
 
     /// Reads the files anew where they changed since they were last tried, or where that is `forced`.
     fn look(&mut self, forced: bool) {
-        let mut now = self.contents();
-        if now == self.tried && !forced {
+        if self.contents() == self.tried && !forced {
             return;
         }
-        for _ in 0..LOOKS_MAX {
-            wait(SETTLED_AFTER);
-            let again = self.contents();
-            if again == now {
+        let mut result = self.take_settled();
+        for _ in 1..TRIES_MAX {
+            if result.is_ok() {
                 break;
             }
-            now = again;
+            // It may have been read in the middle of a write: an error is one only where it stays.
+            result = self.take_settled();
         }
-        self.tried = now;
-        let result = self.take();
         self.metrics.reloaded(result.is_ok());
         match result {
             Ok(generation) => log::info!("configuration {generation} is in effect"),
             Err(why) => log::error!("configuration not taken, the last one serves on: {why}"),
         }
+    }
+
+    /// Waits until the files stay the same, and takes them.
+    fn take_settled(&mut self) -> Result<u64, NotTaken> {
+        let files: Vec<PathBuf> = self.files().collect();
+        let mut now = contents_of(&files);
+        for _ in 0..LOOKS_MAX {
+            wait(SETTLED_AFTER);
+            let again = contents_of(&files);
+            if again == now {
+                break;
+            }
+            now = again;
+        }
+        let result = self.take();
+        // What changed while it was read will be looked at again.
+        self.tried = if contents_of(&files) == now { self.contents() } else { !now };
+        result
     }
 
     /// Parses, builds, swaps.
@@ -168,7 +186,6 @@ impl Reloader {
         self.live.store(Arc::new(snapshot));
         self.named = config.watched;
         self.read = self.files().filter(|file| file.exists()).collect();
-        self.tried = self.contents();
         Ok(generation)
     }
 
@@ -177,13 +194,8 @@ impl Reloader {
         own.into_iter().chain(self.named.clone())
     }
 
-    /// A hash of what the files hold; a missing one is told from an empty one.
     fn contents(&self) -> u64 {
-        let mut hash = DefaultHasher::new();
-        for file in self.files() {
-            std::fs::read(&file).ok().hash(&mut hash);
-        }
-        hash.finish()
+        contents_of(&self.files().collect::<Vec<_>>())
     }
 
     /// Watches the folders, not the files: a rename over, a new inode and a swap of a symlink show there.
@@ -207,6 +219,15 @@ impl Reloader {
         }
         Some(watcher)
     }
+}
+
+/// A hash of what the files hold; a missing one is told from an empty one.
+fn contents_of(files: &[PathBuf]) -> u64 {
+    let mut hash = DefaultHasher::new();
+    for file in files {
+        std::fs::read(file).ok().hash(&mut hash);
+    }
+    hash.finish()
 }
 
 fn build(
