@@ -1,4 +1,4 @@
-FROM rust:1-bookworm AS build
+FROM rust:1.95-bookworm AS build
 # zlib-ng, which Pingora brings, is built by cmake; the C compiler is in the image.
 # hadolint ignore=DL3008
 RUN apt-get update \
