@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, Method, header};
+use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -237,7 +238,9 @@ fn refuse_ambiguous(session: &Session) -> Result<(), Stop> {
     if !request.raw_path_is_utf8() {
         return refuse("invalid_target", "The path is not ASCII.");
     }
-    if let Err(paths::Ambiguous(what)) = paths::refuse_ambiguous(request.uri.path().as_bytes()) {
+    if let Err(paths::Ambiguous(what)) =
+        paths::refuse_ambiguous(&request.method, request.uri.path().as_bytes())
+    {
         return refuse("invalid_target", what);
     }
     if paths::refused_method(&request.method) || request.headers.contains_key(header::UPGRADE) {
@@ -249,13 +252,27 @@ fn refuse_ambiguous(session: &Session) -> Result<(), Stop> {
     {
         return refuse("invalid_host", "There must be one Host.");
     }
-    if count(header::CONTENT_LENGTH) > 1 || count(header::TRANSFER_ENCODING) > 1 {
+    if count(header::CONTENT_LENGTH) > 1 || count(header::TRANSFER_ENCODING) > 1 || is_list(request)
+    {
         return refuse("invalid_framing", "The body's length is told twice.");
+    }
+    let encoding = request.headers.get(header::TRANSFER_ENCODING);
+    if encoding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return refuse(
+            "invalid_framing",
+            "The only transfer encoding that is served is `chunked`.",
+        );
     }
     if sent_two_framings(session) {
         return refuse("invalid_framing", "The body has a length and is chunked.");
     }
     Ok(())
+}
+
+/// Pingora takes `13, 13` for one length.
+fn is_list(request: &RequestHeader) -> bool {
+    let length = request.headers.get(header::CONTENT_LENGTH);
+    length.is_some_and(|value| value.as_bytes().contains(&b','))
 }
 
 /// Pingora takes `Content-Length` away where `Transfer-Encoding` is there too: what was sent shows in the raw head.

@@ -6,14 +6,14 @@ use http::Method;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ambiguous(pub &'static str);
 
-/// The only path below which an id may carry encoded or plain slashes: it is answered in this process.
+/// The only path below which an id may carry encoded or plain slashes, where it is read: it is answered in this process.
 const MODEL_BY_ID: &str = "/v1/models/";
 
 /// Refuses a raw path that a node, or a proxy on the way to it, might read as another one (SPEC 4).
 ///
 /// # Errors
 /// [`Ambiguous`] with what was found.
-pub fn refuse_ambiguous(path: &[u8]) -> Result<(), Ambiguous> {
+pub fn refuse_ambiguous(method: &Method, path: &[u8]) -> Result<(), Ambiguous> {
     if path.first() != Some(&b'/') {
         return Err(Ambiguous("the path does not begin with `/`"));
     }
@@ -33,7 +33,8 @@ pub fn refuse_ambiguous(path: &[u8]) -> Result<(), Ambiguous> {
     if path.split(|byte| *byte == b'/').any(dots) {
         return Err(Ambiguous("the path holds a dot segment"));
     }
-    if path.contains(&b'%') && !path.starts_with(MODEL_BY_ID.as_bytes()) {
+    let answered_here = *method == Method::GET && path.starts_with(MODEL_BY_ID.as_bytes());
+    if path.contains(&b'%') && !answered_here {
         return Err(Ambiguous("the path holds `%`"));
     }
     Ok(())
@@ -143,10 +144,11 @@ mod tests {
             "/v1/models/../x",
             "/v1/models/a\\b",
         ] {
-            assert!(refuse_ambiguous(path.as_bytes()).is_err(), "{path}");
+            assert!(refuse_ambiguous(&Method::GET, path.as_bytes()).is_err(), "{path}");
         }
         for path in ["/", "/v1/chat/completions", "/v1/models/org%2Fmodel", "/a.b/..c", "/v1/"] {
-            assert_eq!(refuse_ambiguous(path.as_bytes()), Ok(()), "{path}");
+            assert_eq!(refuse_ambiguous(&Method::GET, path.as_bytes()), Ok(()), "{path}");
         }
+        assert!(refuse_ambiguous(&Method::DELETE, b"/v1/models/a%2Fb").is_err());
     }
 }
