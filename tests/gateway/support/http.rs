@@ -36,3 +36,23 @@ pub(crate) async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     .await;
     String::from_utf8_lossy(&seen).into_owned()
 }
+
+/// One request over HTTP/2 without TLS, on a connection of its own: what its client library lets through.
+pub(crate) async fn http2(
+    to: SocketAddr,
+    request: http::Request<String>,
+) -> (http::response::Parts, String) {
+    let stream = TcpStream::connect(to).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(connection);
+    let answer = within(sender.send_request(request)).await.unwrap();
+    let (head, body) = answer.into_parts();
+    let body = within(http_body_util::BodyExt::collect(body)).await.unwrap().to_bytes();
+    (head, String::from_utf8_lossy(&body).into_owned())
+}
