@@ -324,8 +324,11 @@ async fn read_named(
     let has_body = session.req_header().method == Method::POST || !body.is_empty();
     let mut named = None;
     if kind == BodyKind::Form {
-        let content_type = session.get_header(header::CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut types = session.req_header().headers.get_all(header::CONTENT_TYPE).iter();
+        let content_type = types.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if types.next().is_some() {
+            return Err(form_refusal(form::Unreadable::Malformed).into());
+        }
         let head = form::read(content_type, &body).await.map_err(form_refusal)?;
         ctx.model = head.model.map(ModelName::from);
         named = head.model_at.map(Named::Form);

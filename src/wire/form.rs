@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::stream;
+use memchr::memmem::Finder;
 use multer::Multipart;
+
+use super::parameters::Parameters;
 
 /// Fields of one form: a transcription of vLLM 0.32 has about 25.
 const FIELDS_MAX: usize = 1_024;
@@ -32,53 +35,119 @@ pub enum Unreadable {
 
 /// Reads the head of a form. A form is copied once on the way: the parser keeps a buffer of its own.
 ///
+/// A form that a node's parser might read otherwise is refused: the key's model would stand in one part, and the model
+/// that is used in another.
+///
 /// # Errors
 /// [`Unreadable`]: the request is answered with 400.
 pub async fn read(content_type: &str, body: &Bytes) -> Result<FormHead, Unreadable> {
-    let boundary = multer::parse_boundary(content_type).map_err(|_| Unreadable::Malformed)?;
+    let boundary = boundary_in(content_type).ok_or(Unreadable::Malformed)?;
     let whole = stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body.clone())));
     let mut form = Multipart::new(whole, boundary.clone());
-    let (mut head, mut index) = (FormHead::default(), 0);
+    let delimiter = format!("\r\n--{boundary}");
+    let mut parts = Parts::begin(body, &delimiter).ok_or(Unreadable::Malformed)?;
+    let (mut head, mut count) = (FormHead::default(), 0);
     while let Some(field) = form.next_field().await.map_err(|_| Unreadable::Malformed)? {
-        if index == FIELDS_MAX {
+        let part = parts.next().ok_or(Unreadable::Malformed)?;
+        let name = name_in(part.head).ok_or(Unreadable::Malformed)?;
+        if count == FIELDS_MAX || field.name().map(str::as_bytes) != Some(name) {
             return Err(Unreadable::Malformed);
         }
-        if field.name() == Some("model") {
+        if name == b"model" {
             if head.model.is_some() {
                 return Err(Unreadable::Duplicate);
             }
             let value = field.bytes().await.map_err(|_| Unreadable::Malformed)?;
             let text = std::str::from_utf8(&value).map_err(|_| Unreadable::Malformed)?;
-            let at = content_of_part(body, &boundary, index).ok_or(Unreadable::Malformed)?;
+            let at = part.content;
             if value.len() > MODEL_BYTES_MAX || body.get(at.clone()) != Some(value.as_ref()) {
                 return Err(Unreadable::Malformed);
             }
             head = FormHead { model: Some(text.to_owned()), model_at: Some(at) };
         }
-        index += 1;
+        count += 1;
     }
-    Ok(head)
+    if parts.is_over() { Ok(head) } else { Err(Unreadable::Malformed) }
 }
 
-/// Where the content of part `index` stands: from the blank line after its headers to the next delimiter. The parser
-/// does not tell; what is found here is compared with what it read.
-fn content_of_part(body: &[u8], boundary: &str, index: usize) -> Option<Range<usize>> {
-    let delimiter = format!("\r\n--{boundary}");
-    let finder = memchr::memmem::Finder::new(&delimiter);
-    let first = if body.starts_with(&delimiter.as_bytes()[2..]) {
-        delimiter.len() - 2
-    } else {
-        finder.find(body)? + delimiter.len()
-    };
-    let mut start = first;
-    for _ in 0..index {
-        start += finder.find(body.get(start..)?)? + delimiter.len();
+/// The boundary of a form whose `Content-Type` has one reading: another charset would make other names of the bytes.
+fn boundary_in(content_type: &str) -> Option<String> {
+    let read = Parameters::read(content_type.as_bytes())?;
+    let utf8 = read.get("charset").is_none_or(|charset| charset.eq_ignore_ascii_case(b"utf-8"));
+    let plain = read.value == "multipart/form-data" && read.are_among(&["boundary", "charset"]);
+    let boundary = multer::parse_boundary(content_type).ok()?;
+    (plain && utf8 && read.get("boundary") == Some(boundary.as_bytes())).then_some(boundary)
+}
+
+/// The field's name in a part's head, where it has one reading.
+fn name_in(head: &[u8]) -> Option<&[u8]> {
+    let mut disposition = None;
+    for line in head.strip_prefix(b"\r\n")?.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let colon = memchr::memchr(b':', line)?;
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        // A line that begins with a space goes on from the one before it.
+        if name.is_empty() || !name.iter().all(|b| b.is_ascii_graphic()) || value.contains(&b'\r') {
+            return None;
+        }
+        if name.eq_ignore_ascii_case(b"content-disposition") && disposition.replace(value).is_some()
+        {
+            return None;
+        }
+        let as_it_is = ["7bit", "8bit", "binary"].map(str::as_bytes);
+        let encoding = value.trim_ascii().to_ascii_lowercase();
+        if name.eq_ignore_ascii_case(b"content-transfer-encoding")
+            && !as_it_is.contains(&encoding.as_slice())
+        {
+            return None;
+        }
     }
-    let content = start + memchr::memmem::find(body.get(start..)?, b"\r\n\r\n")? + 4;
-    // A part without content: the blank line's end is the delimiter's begin.
-    let from = content - 2;
-    let end = from + finder.find(body.get(from..)?)?;
-    Some(content.min(end)..end)
+    let read = Parameters::read(disposition?)?;
+    let plain = read.value == "form-data" && read.are_among(&["name", "filename", "filename*"]);
+    read.get("name").filter(|_| plain)
+}
+
+/// Where the parts of a form stand. The parser does not tell; what is found here is compared with what it read.
+struct Parts<'b> {
+    body: &'b [u8],
+    finder: Finder<'b>,
+    /// Behind the last delimiter.
+    at: usize,
+}
+
+/// One part.
+struct Part<'b> {
+    /// From behind the delimiter to the blank line.
+    head: &'b [u8],
+    content: Range<usize>,
+}
+
+impl<'b> Parts<'b> {
+    fn begin(body: &'b [u8], delimiter: &'b str) -> Option<Self> {
+        let (bare, whole) = (&delimiter.as_bytes()[2..], delimiter.as_bytes());
+        let at = if body.starts_with(bare) {
+            bare.len()
+        } else {
+            body.starts_with(whole).then_some(whole.len())?
+        };
+        Some(Self { body, finder: Finder::new(delimiter), at })
+    }
+
+    fn next(&mut self) -> Option<Part<'b>> {
+        let rest = self.body.get(self.at..)?;
+        let blank = memchr::memmem::find(rest, b"\r\n\r\n")?;
+        let content = self.at + blank + 4;
+        // A part without content: the blank line's end is the delimiter's begin.
+        let from = content - 2;
+        let end = from + self.finder.find(self.body.get(from..)?)?;
+        self.at = end + self.finder.needle().len();
+        Some(Part { head: &rest[..blank], content: content.min(end)..end })
+    }
+
+    /// The last delimiter was the form's end.
+    fn is_over(&self) -> bool {
+        self.body.get(self.at..).is_some_and(|rest| rest.starts_with(b"--"))
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod events;
 pub mod form;
 pub mod head;
 pub mod ids;
+pub mod parameters;
 pub mod paths;
 pub mod query;
 pub mod splice;
