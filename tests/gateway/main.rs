@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod bodies;
 mod documents;
+mod forms;
 mod framing;
 mod replay;
 mod services;
