@@ -44,6 +44,8 @@ pub struct RequestContext {
     pub(super) forward: Option<Forward>,
     pub(super) replay: Replay,
     pub(super) tries: usize,
+    /// The next try takes no pooled connection: the last one was closed, and so may all of them be.
+    pub(super) fresh_connection: bool,
     pub(super) node_address: Option<SocketAddr>,
     /// What the failure that is on its way through Pingora is called.
     pub(super) failure: Option<Refusal>,
@@ -85,6 +87,7 @@ impl RequestContext {
             forward: None,
             replay: Replay::default(),
             tries: 0,
+            fresh_connection: false,
             node_address: None,
             failure: None,
             refused: None,

@@ -64,6 +64,11 @@ impl Gateway {
             ctx.failure = Some(Refusal::UpstreamError("The node answered with a redirect."));
             return Err(forward::refused_answer(502, "a redirect"));
         }
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            upstream.metrics.failed(Failure::Broken);
+            ctx.failure = Some(Refusal::UpstreamError("The node changed the protocol unasked."));
+            return Err(forward::refused_answer(502, "an upgrade"));
+        }
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             log::error!(
                 "upstream `{}` refuses our key ({}): check its key in routes.yaml",

@@ -1,5 +1,6 @@
 //! The request as the node sees it, and its answer as the client sees it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use http::{HeaderName, HeaderValue, Method, Version, header};
@@ -39,6 +40,9 @@ const STAY_UP: [HeaderName; 13] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
+/// Connections are pooled by this key, too; the usual one is 0, and each of these is used once.
+static NEVER_POOLED: AtomicU64 = AtomicU64::new(1);
+
 /// The node, its address of this moment, and how long to wait for it.
 pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     let internal = |why: &'static str| Error::explain(ErrorType::InternalError, why);
@@ -53,21 +57,28 @@ pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<
         ctx.failure = Some(Refusal::UpstreamTimeout);
         return Err(Error::explain(ErrorType::HTTPStatus(504), "no time is left").into_up());
     }
+    ctx.failure = None;
     ctx.tries += 1;
     if ctx.tries > 1 {
         upstream.metrics.retried();
     }
     let address = match tokio::time::timeout(left, upstream.node.address()).await {
         Ok(Ok(address)) => address,
-        _ => {
+        late_or_unknown => {
             upstream.reached(false);
-            ctx.failure = Some(Refusal::UpstreamUnreachable);
+            ctx.failure = Some(match late_or_unknown {
+                Err(_) => Refusal::UpstreamTimeout,
+                Ok(_) => Refusal::UpstreamUnreachable,
+            });
             let error = Error::explain(ErrorType::ConnectNoRoute, "the name has no address");
             return Err(error.into_up());
         }
     };
     ctx.node_address = Some(address);
     let mut peer = client::peer(&upstream.node, address);
+    if ctx.fresh_connection {
+        peer.group_key = NEVER_POOLED.fetch_add(1, Ordering::Relaxed);
+    }
     peer.options.connection_timeout = Some(upstream.timeouts.connect.min(left));
     peer.options.total_connection_timeout = Some(upstream.timeouts.connect.min(left));
     peer.options.read_timeout = Some(left);
@@ -142,6 +153,15 @@ fn say_who_asks(session: &Session, head: &mut RequestHeader) -> Result<()> {
 pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
     for name in &STAY_UP {
         head.remove_header(name);
+    }
+    let credential =
+        ctx.forward.as_ref().and_then(|forward| forward.route.upstream.credential.as_ref());
+    if let Some(key) = credential.map(|credential| credential.key.as_bytes()) {
+        let tells = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), key).is_some();
+        let telling = head.headers.iter().filter(|(_, value)| tells(value));
+        for name in telling.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            head.remove_header(&name);
+        }
     }
     head.insert_header(REQUEST_ID, ctx.id.as_str())?;
     ctx.add_cors(head)

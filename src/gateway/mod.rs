@@ -216,7 +216,9 @@ impl ProxyHttp for Gateway {
             forward.route.upstream.reached(false);
             forward.route.upstream.metrics.failed(Failure::Connect);
         }
-        ctx.failure = Some(Refusal::UpstreamUnreachable);
+        let in_time = ctx.forward.as_ref().is_none_or(|f| Instant::now() < f.first_byte_until);
+        let name = if in_time { Refusal::UpstreamUnreachable } else { Refusal::UpstreamTimeout };
+        ctx.failure = Some(name);
         let retry = ctx.may_try_again() && self.retries.retry(Instant::now());
         error.set_retry(retry);
         error
@@ -358,14 +360,11 @@ impl Gateway {
             return false;
         }
         // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
-        let stale = reused && failure::is_broken_connection(error);
-        let passing = matches!(error.etype(), ErrorType::HTTPStatus(502 | 503));
-        let retry = stale
-            || ((failure::is_broken_connection(error) || passing)
-                && self.retries.retry(Instant::now()));
-        if retry {
-            ctx.failure = None;
-        }
-        retry
+        let broken = failure::is_broken_connection(error);
+        let stale = reused && broken;
+        ctx.fresh_connection = stale;
+        // `judge` has asked the budget already, and given what may not be tried again its name.
+        let passing = matches!(error.etype(), ErrorType::HTTPStatus(_)) && ctx.failure.is_none();
+        stale || passing || (broken && self.retries.retry(Instant::now()))
     }
 }
