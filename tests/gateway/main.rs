@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod bodies;
+mod breaks;
 mod documents;
+mod failures;
 mod forms;
 mod framing;
 mod replay;
