@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -24,7 +24,8 @@ const GO_UP: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, header::US
 const GO_UP_PREFIXES: [&str; 2] = ["anthropic-", "openai-"];
 
 /// Headers of a node's that end at the gateway: what it runs on, credentials, and what speaks of its own origin.
-const STAY_UP: [HeaderName; 13] = [
+const STAY_UP: [HeaderName; 14] = [
+    HeaderName::from_static("keep-alive"),
     header::SERVER,
     header::SET_COOKIE,
     header::WWW_AUTHENTICATE,
@@ -102,8 +103,9 @@ pub(super) fn request(
     let mut head = RequestHeader::build(from.method.clone(), forward.target.as_bytes(), Some(16))?;
     head.set_version(version);
     head.insert_header(header::HOST, upstream.node.host_header.clone())?;
+    let hops = of_one_hop(&from.headers);
     for (name, value) in &from.headers {
-        if goes_up(name, forward) {
+        if goes_up(name, forward) && !hops.contains(name) {
             head.append_header(name.clone(), value.clone())?;
         }
     }
@@ -124,6 +126,15 @@ pub(super) fn request(
         None => {}
     }
     Ok(head)
+}
+
+/// The headers that `Connection` says are meant for the next hop alone (RFC 9110, 7.6.1).
+fn of_one_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let framing = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    let values = headers.get_all(header::CONNECTION).iter();
+    let words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let names = words.filter_map(|word| HeaderName::from_bytes(word.trim_ascii()).ok());
+    names.filter(|name| !framing.contains(name)).collect()
 }
 
 fn goes_up(name: &HeaderName, forward: &Forward) -> bool {
@@ -153,6 +164,9 @@ fn say_who_asks(session: &Session, head: &mut RequestHeader) -> Result<()> {
 pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
     for name in &STAY_UP {
         head.remove_header(name);
+    }
+    for name in of_one_hop(&head.headers) {
+        head.remove_header(&name);
     }
     let credential =
         ctx.forward.as_ref().and_then(|forward| forward.route.upstream.credential.as_ref());
