@@ -9,6 +9,8 @@ mod documents;
 mod failures;
 mod forms;
 mod framing;
+mod ids;
+mod leaving;
 mod replay;
 mod services;
 mod simulator;
