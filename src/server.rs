@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
@@ -26,7 +26,7 @@ use crate::access::keys::Fingerprints;
 use crate::admin::Admin;
 use crate::config::Settings;
 use crate::config::Source;
-use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, Parts, Snapshot};
+use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
 use crate::metrics::Metrics;
 use crate::reload::{NotTaken, Reloader};
 use crate::upstream::client::Client;
@@ -115,7 +115,7 @@ impl Server {
         let client = Arc::new(Client::new(ca_file(&settings)));
         let (refresher, refreshes) = Refresher::new();
         let drain = Drain::new(metrics.in_flight.clone());
-        let gateway = Gateway::new(Parts {
+        let gateway = Gateway {
             live: live.clone(),
             limits: limits(&settings),
             cors: Cors::new(settings.cors_allow_origins.clone()),
@@ -126,7 +126,8 @@ impl Server {
             held: Budget::new(settings.max_held_bytes, metrics.held_bytes.clone()),
             drain: drain.clone(),
             access_log: access_log.0.clone(),
-        });
+            retries: RetryBudget::new(Instant::now()),
+        };
         let (stop_accepting, stopping) = watch::channel(false);
         let (reload, asked) = mpsc::channel(1);
         let mut tasks = JoinSet::new();

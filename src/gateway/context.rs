@@ -55,13 +55,16 @@ pub struct RequestContext {
     pub(super) answer: AnswerSoFar,
 }
 
+/// The stretch of a body that names the model, and what stands there for the node.
+pub(super) type Rename = (Range<usize>, Vec<u8>);
+
 /// Where a request goes, decided once.
 pub(super) struct Forward {
     pub(super) route: Arc<Route>,
     /// Path and query as the node sees them.
     pub(super) target: String,
     /// The stretch of the body that names the model, and the name in its place.
-    pub(super) rename: Option<(Range<usize>, Vec<u8>)>,
+    pub(super) rename: Option<Rename>,
     /// When the first byte must be there: all tries share it.
     pub(super) first_byte_until: Instant,
     /// The request may be sent more than once.

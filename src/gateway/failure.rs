@@ -1,5 +1,7 @@
 //! What goes wrong between us and a node: whose fault it is, what it is called, and how the client is told.
 
+use std::time::Instant;
+
 use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
@@ -81,7 +83,7 @@ impl Gateway {
         }
         let passing =
             status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE;
-        if passing && ctx.may_try_again() && self.retries.retry(std::time::Instant::now()) {
+        if passing && ctx.may_try_again() && self.retries.retry(Instant::now()) {
             ctx.failure = None;
             return Err(forward::refused_answer(status.as_u16(), "a passing state"));
         }
@@ -122,5 +124,37 @@ impl Gateway {
             ctx.client_left = true;
         }
         status
+    }
+
+    /// Whether a failed try is followed by another (SPEC 6): only before the answer's first byte, never after our own
+    /// timeout, never for what the client did.
+    pub(super) fn may_retry(
+        &self,
+        session: &Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+        reused: bool,
+    ) -> bool {
+        let upstreams = *error.esource() == ErrorSource::Upstream;
+        if !upstreams || session.response_written().is_some_and(|r| !r.status.is_informational()) {
+            return false;
+        }
+        let timed_out = is_timeout(error);
+        if let Some(forward) = &ctx.forward
+            && ctx.failure.is_none()
+        {
+            let how = if timed_out { Failure::Timeout } else { Failure::Broken };
+            forward.route.upstream.metrics.failed(how);
+        }
+        if timed_out || !ctx.may_try_again() {
+            return false;
+        }
+        // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
+        let broken = is_broken_connection(error);
+        let stale = reused && broken;
+        ctx.fresh_connection = stale;
+        // `judge` has asked the budget already, and given what may not be tried again its name.
+        let passing = matches!(error.etype(), ErrorType::HTTPStatus(_)) && ctx.failure.is_none();
+        stale || passing || (broken && self.retries.retry(Instant::now()))
     }
 }

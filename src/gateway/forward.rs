@@ -1,6 +1,5 @@
 //! The request as the node sees it, and its answer as the client sees it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
@@ -41,9 +40,6 @@ const STAY_UP: [HeaderName; 14] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// Connections are pooled by this key, too; the usual one is 0, and each of these is used once.
-static NEVER_POOLED: AtomicU64 = AtomicU64::new(1);
-
 /// The node, its address of this moment, and how long to wait for it.
 pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     let internal = |why: &'static str| Error::explain(ErrorType::InternalError, why);
@@ -78,7 +74,8 @@ pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<
     ctx.node_address = Some(address);
     let mut peer = client::peer(&upstream.node, address);
     if ctx.fresh_connection {
-        peer.group_key = NEVER_POOLED.fetch_add(1, Ordering::Relaxed);
+        // Connections are pooled by this key, too: no other has one that is random.
+        peer.group_key = uuid::Uuid::now_v7().as_u64_pair().1;
     }
     peer.options.connection_timeout = Some(upstream.timeouts.connect.min(left));
     peer.options.total_connection_timeout = Some(upstream.timeouts.connect.min(left));

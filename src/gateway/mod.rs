@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admit;
+mod ambiguous;
 mod answer;
 mod body;
 mod context;
@@ -13,6 +14,8 @@ mod failure;
 mod forward;
 mod held;
 mod mask;
+mod model;
+mod own;
 mod reply;
 mod retries;
 mod snapshot;
@@ -27,7 +30,7 @@ use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use access_log::{AccessLog, Format};
@@ -35,6 +38,7 @@ pub use context::RequestContext;
 pub use cors::Cors;
 pub use drain::Drain;
 pub use held::Budget;
+pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
 
 use crate::access::keys::Fingerprints;
@@ -43,7 +47,6 @@ use crate::refusal::Refusal;
 use crate::upstream::client::Client;
 use crate::upstream::refresh::Refresher;
 use reply::Stop;
-use retries::RetryBudget;
 
 /// What a request may take of this process.
 #[derive(Debug, Clone)]
@@ -84,22 +87,8 @@ pub struct Gateway {
     pub drain: Arc<Drain>,
     /// A line for each request.
     pub access_log: AccessLog,
-    retries: RetryBudget,
-}
-
-/// The parts that a [`Gateway`] is assembled from: see its fields.
-#[expect(missing_docs, reason = "the fields are the gateway's")]
-pub struct Parts {
-    pub live: Arc<ArcSwap<Snapshot>>,
-    pub limits: Limits,
-    pub cors: Cors,
-    pub metrics: Arc<Metrics>,
-    pub client: Arc<Client>,
-    pub refresher: Refresher,
-    pub fingerprints: Fingerprints,
-    pub held: Arc<Budget>,
-    pub drain: Arc<Drain>,
-    pub access_log: AccessLog,
+    /// How many requests may be tried again.
+    pub retries: RetryBudget,
 }
 
 #[async_trait]
@@ -282,26 +271,6 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Assembles it.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { live, limits, cors, metrics, client, refresher, .. } = parts;
-        let Parts { fingerprints, held, drain, access_log, .. } = parts;
-        let retries = RetryBudget::new(Instant::now());
-        Self {
-            live,
-            limits,
-            cors,
-            metrics,
-            client,
-            refresher,
-            fingerprints,
-            held,
-            drain,
-            access_log,
-            retries,
-        }
-    }
-
     /// Nobody may hold a connection for ever: not by sending slowly, not by reading slowly, not by doing nothing.
     fn set_timers(&self, session: &mut Session) {
         session.set_read_timeout(Some(self.limits.client_timeout));
@@ -334,37 +303,5 @@ impl Gateway {
             let took = ctx.started.elapsed();
             forward.route.upstream.metrics.answered(ctx.answer.status, took);
         }
-    }
-
-    /// Whether a failed try is followed by another (SPEC 6): only before the answer's first byte, never after our own
-    /// timeout, never for what the client did.
-    fn may_retry(
-        &self,
-        session: &Session,
-        error: &Error,
-        ctx: &mut RequestContext,
-        reused: bool,
-    ) -> bool {
-        let upstreams = *error.esource() == ErrorSource::Upstream;
-        if !upstreams || session.response_written().is_some_and(|r| !r.status.is_informational()) {
-            return false;
-        }
-        let timed_out = failure::is_timeout(error);
-        if let Some(forward) = &ctx.forward
-            && ctx.failure.is_none()
-        {
-            let how = if timed_out { Failure::Timeout } else { Failure::Broken };
-            forward.route.upstream.metrics.failed(how);
-        }
-        if timed_out || !ctx.may_try_again() {
-            return false;
-        }
-        // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
-        let broken = failure::is_broken_connection(error);
-        let stale = reused && broken;
-        ctx.fresh_connection = stale;
-        // `judge` has asked the budget already, and given what may not be tried again its name.
-        let passing = matches!(error.etype(), ErrorType::HTTPStatus(_)) && ctx.failure.is_none();
-        stale || passing || (broken && self.retries.retry(Instant::now()))
     }
 }

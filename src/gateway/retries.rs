@@ -14,7 +14,7 @@ const REQUESTS_PER_RETRY: u64 = 5;
 const RETRIES_ALWAYS: u64 = 10;
 
 /// Counts of the last [`WINDOW_SECONDS`], without a lock.
-pub(super) struct RetryBudget {
+pub struct RetryBudget {
     began: Instant,
     slots: [AtomicU64; WINDOW_SECONDS as usize],
 }
@@ -47,7 +47,8 @@ impl Slot {
 }
 
 impl RetryBudget {
-    pub(super) fn new(began: Instant) -> Self {
+    /// A budget whose clock began at `began`.
+    pub fn new(began: Instant) -> Self {
         Self { began, slots: Default::default() }
     }
 

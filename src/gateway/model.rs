@@ -1,0 +1,126 @@
+//! Which model a request names, whether its key may use it, and where it goes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use http::{Method, header};
+use pingora_proxy::Session;
+
+use super::Gateway;
+use super::context::{Rename, RequestContext};
+use super::reply::Stop;
+use crate::access::keys::Key;
+use crate::names::ModelName;
+use crate::refusal::Refusal;
+use crate::routing::choice::Chosen;
+use crate::routing::table::Route;
+use crate::wire::head::Unreadable;
+use crate::wire::paths::{self, BodyKind};
+use crate::wire::{form, head};
+
+/// Where the model's name stands in the body, and how a new one is written there.
+pub(super) enum Named {
+    Json(Range<usize>),
+    Form(Range<usize>),
+}
+
+/// Reads the model's name out of the body.
+pub(super) async fn read_named(
+    session: &Session,
+    ctx: &mut RequestContext,
+    (path, key): (&str, &Key),
+) -> Result<Option<Named>, Stop> {
+    let body = ctx.body.as_ref().map(|held| held.bytes.clone()).unwrap_or_default();
+    let kind = paths::body_kind(path);
+    let has_body = session.req_header().method == Method::POST || !body.is_empty();
+    let mut named = None;
+    if kind == BodyKind::Form {
+        let mut types = session.req_header().headers.get_all(header::CONTENT_TYPE).iter();
+        let content_type = types.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if types.next().is_some() {
+            return Err(form_refusal(form::Unreadable::Malformed).into());
+        }
+        let head = form::read(content_type, &body).await.map_err(form_refusal)?;
+        ctx.model = head.model.map(ModelName::from);
+        named = head.model_at.map(Named::Form);
+    } else if has_body {
+        match head::read(&body) {
+            Ok(head) => {
+                ctx.model = head.model.as_deref().map(ModelName::from);
+                ctx.stream = head.stream;
+                named = head.model_at.map(Named::Json);
+            }
+            Err(Unreadable::Malformed(_)) if kind == BodyKind::Opaque => {}
+            Err(why) => return Err(json_refusal(&why).into()),
+        }
+    }
+    if key.is_limited() && ctx.model.is_none() && (paths::infers(path) || !body.is_empty()) {
+        return Err(Refusal::Malformed {
+            code: "model_required",
+            message: "This API key is limited to models: the request must name one.".into(),
+            param: Some("model"),
+        }
+        .into());
+    }
+    Ok(named)
+}
+
+fn json_refusal(why: &Unreadable) -> Refusal {
+    let code = match why {
+        Unreadable::Duplicate(_) => "duplicate_field",
+        _ => "invalid_json",
+    };
+    let param = matches!(why, Unreadable::ModelNotText).then_some("model");
+    Refusal::Malformed { code, message: why.to_string().into(), param }
+}
+
+fn form_refusal(why: form::Unreadable) -> Refusal {
+    match why {
+        form::Unreadable::Malformed => {
+            Refusal::malformed("invalid_form", "The request body is no multipart form.")
+        }
+        form::Unreadable::Duplicate => {
+            Refusal::malformed("duplicate_field", "The field `model` is in the form twice.")
+        }
+    }
+}
+
+impl Gateway {
+    /// Which upstream, and whether the key may use the model there.
+    pub(super) async fn choose(
+        &self,
+        ctx: &RequestContext,
+        candidates: &[Arc<Route>],
+        key: &Key,
+    ) -> Result<Chosen, Stop> {
+        let asked = ctx.model.as_ref().map(ModelName::as_str);
+        let choices = &ctx.snapshot.choices;
+        let chosen = choices.choose(candidates, asked, &self.client).await;
+        let Some(asked) = asked else {
+            return chosen.map_err(|_| Refusal::RouteNotFound.into());
+        };
+        let alias = choices.aliases.get(asked);
+        let final_name = match &chosen {
+            Ok(Chosen { renamed: Some(name), .. }) => name.as_str(),
+            _ => alias.map_or(asked, ModelName::as_str),
+        };
+        // An alias is the operator's own word: a key may be given it. What a prefix leaves is the caller's.
+        let allowed = key.allows(final_name) || (alias.is_some() && key.allows(asked));
+        if !allowed {
+            return Err(Refusal::ModelNotAllowed(asked.into()).into());
+        }
+        chosen.map_err(|_| Refusal::ModelNotFound(asked.into()).into())
+    }
+}
+
+/// The new name of the model, as it is written into the body.
+pub(super) fn rename(chosen: &Chosen, named: Option<Named>) -> Result<Option<Rename>, Refusal> {
+    let (Some(name), Some(named)) = (&chosen.renamed, named) else { return Ok(None) };
+    Ok(Some(match named {
+        Named::Form(at) => (at, name.as_str().as_bytes().to_vec()),
+        Named::Json(at) => {
+            let text = serde_json::to_vec(name.as_str()).map_err(|_| Refusal::Internal)?;
+            (at, text)
+        }
+    }))
+}
