@@ -11,8 +11,8 @@ const END: &str = "<!-- /settings -->";
 fn table_stands_in(page: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     let text = written(&path);
-    let (before, rest) = text.split_once(BEGIN).unwrap_or_else(|| panic!("{page} lacks {BEGIN}"));
-    let (table, after) = rest.split_once(END).unwrap_or_else(|| panic!("{page} lacks {END}"));
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (table, after) = rest.split_once(END).unwrap();
     let wanted = sluice::config::settings_table();
     if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
         std::fs::write(&path, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();

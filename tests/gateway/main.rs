@@ -1,7 +1,7 @@
 //! Stories over a real gateway and real upstreams, each on a port of its own: one binary, because each that links
 //! Pingora is over 60 MB.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 mod bodies;
 mod breaks;

@@ -89,7 +89,8 @@ async fn a11_every_path_of_vllm_is_forwarded_with_its_parameters() {
             let reply = request.bearer_auth(crate::support::KEY).send().await.unwrap();
             assert_eq!(reply.status(), 405, "{other} {path}");
             assert_eq!(reply.headers()["allow"], methods, "{other} {path}");
-            assert_eq!(reply.json::<serde_json::Value>().await.unwrap()["error"].is_object(), true);
+            let error = reply.json::<serde_json::Value>().await.unwrap();
+            assert!(error["error"].is_object(), "{error}");
         }
     }
     assert_eq!(upstream.seen().len(), 31, "what was refused did not go up");

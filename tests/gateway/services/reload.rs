@@ -100,6 +100,9 @@ async fn a2_a_broken_file_leaves_the_old_table() {
         assert!(!last_was_good(&gateway), "{:?}", &bytes[..bytes.len().min(99)]);
         assert_eq!(who(&gateway).await, "old");
     }
+    let scraped = gateway.client.get(format!("http://{}/metrics", gateway.admin));
+    let scraped = scraped.send().await.unwrap().text().await.unwrap();
+    assert!(scraped.contains("\nsluice_config_last_reload_successful 0\n"), "{scraped}");
     assert_eq!(gateway.series("sluice_config_generation"), 1.0);
     gateway.after_reload(|| std::fs::write(&file, new).unwrap()).await;
     assert_eq!(who(&gateway).await, "new");
