@@ -111,7 +111,7 @@ macro_rules! settings {
 settings! {
     /// Where applications connect. `HOST` and `PORT` each replace their half.
     listen: SocketAddr = "127.0.0.1:8080", read::address, legacy "HOST, PORT";
-    /// Where operators connect: metrics and the status page.
+    /// Where operators connect: metrics.
     admin_listen: SocketAddr = "127.0.0.1:9464", read::address;
     /// Worker threads; 0 for one per core.
     threads: usize = "0", read::threads;

@@ -35,7 +35,7 @@ async fn a_stream_that_breaks_ends_with_an_error_in_the_dialect_of_its_path() {
     for fault in [Fault::CutAfter(2), Fault::ResetAfter(2)] {
         for (path, last) in [
             ("/v1/chat/completions", "data: {\"error\":{"),
-            ("/v1/messages", "event: error\ndata: {\"error\":{"),
+            ("/v1/messages", "event: error\ndata: {\"type\":\"error\","),
         ] {
             let sim = node(&["m"]).await;
             sim.set_fault(Some(fault.clone()));

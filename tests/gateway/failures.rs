@@ -184,7 +184,13 @@ async fn a_silent_node_is_a_504_and_is_not_asked_again() {
     let by_query = gateway.post("/v1/messages?timeout=0.2").body(r#"{"model":"m"}"#).send();
     let reply = by_query.await.unwrap();
     assert_eq!(reply.status(), 504);
-    assert!(reply.text().await.unwrap().starts_with(r#"{"error":{"message":"#));
+    assert!(
+        reply
+            .text()
+            .await
+            .unwrap()
+            .starts_with(r#"{"type":"error","error":{"type":"timeout_error""#)
+    );
     assert_eq!(node.seen().len(), 2);
 }
 
