@@ -1,8 +1,9 @@
 //! Every series that the gateway exposes: a field each, a method for each event. No other file spells a series' name.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashSet;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
@@ -17,7 +18,7 @@ const REQUEST_SECONDS: [f64; 23] = [
 ];
 
 /// Values of one label before the rest is counted as [`OTHER`]: a scrape stays small whatever the config holds.
-const LABEL_VALUES_MAX: u64 = 1_000;
+const LABEL_VALUES_MAX: usize = 1_000;
 
 /// Stands for every value past [`LABEL_VALUES_MAX`].
 const OTHER: &str = "_other";
@@ -31,7 +32,8 @@ pub struct Metrics {
     failures: IntCounterVec,
     refusals: IntCounterVec,
     reloads: IntCounterVec,
-    upstreams_labelled: AtomicU64,
+    /// Upstreams that have series of their own; locked only while a snapshot is built.
+    named: Mutex<HashSet<String>>,
     /// `sluice_requests_in_flight`: requests begun and not yet logged.
     pub in_flight: IntGauge,
     /// `sluice_client_aborts_total`: requests whose client left before the answer's end.
@@ -168,7 +170,7 @@ impl Metrics {
                 "sluice_config_last_reload_successful",
                 "0 while the files on disk are not what is served.",
             )?,
-            upstreams_labelled: AtomicU64::new(0),
+            named: Mutex::new(HashSet::new()),
             request_seconds: new.registered(HistogramVec::new(
                 HistogramOpts::new(
                     "sluice_request_duration_seconds",
@@ -183,7 +185,9 @@ impl Metrics {
 
     /// The series of `upstream`; those of `_other` once there are too many.
     pub fn of_upstream(&self, upstream: &str) -> UpstreamMetrics {
-        let fits = self.upstreams_labelled.fetch_add(1, Ordering::Relaxed) < LABEL_VALUES_MAX;
+        let mut named = self.named.lock();
+        let fits = named.contains(upstream)
+            || (named.len() < LABEL_VALUES_MAX && named.insert(upstream.to_owned()));
         let upstream = if fits { upstream } else { OTHER };
         let answers = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .map(|class| self.requests.with_label_values(&[upstream, class]));
@@ -194,11 +198,6 @@ impl Metrics {
             failures: Failure::ALL
                 .map(|kind| self.failures.with_label_values(&[upstream, kind.label()])),
         }
-    }
-
-    /// Forgets how many upstreams were named: a reload names them anew.
-    pub fn begin_naming_upstreams(&self) {
-        self.upstreams_labelled.store(0, Ordering::Relaxed);
     }
 
     /// A request was refused. `code` is a [`Refusal::code`](crate::refusal::Refusal::code): a bounded set.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::apps::http_app::HttpServer;
@@ -29,6 +29,7 @@ use crate::config::Source;
 use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
 use crate::metrics::Metrics;
 use crate::reload::{NotTaken, Reloader};
+use crate::upstream::Upstream;
 use crate::upstream::client::Client;
 use crate::upstream::refresh::{self, Refresher};
 use crate::upstream::resolve::{self, Resolve};
@@ -231,11 +232,13 @@ async fn follow_names(live: Arc<ArcSwap<Snapshot>>) {
     loop {
         turn.tick().await;
         let snapshot = live.load_full();
-        join_all(snapshot.upstreams.iter().map(|upstream| async {
+        let followed = snapshot.upstreams.iter().filter(|upstream| upstream.node.is_followed());
+        let look_up = |upstream: Arc<Upstream>| async move {
             if let Err(error) = upstream.node.look_up().await {
                 log::debug!("upstream `{}`: name not found: {error}", upstream.name);
             }
-        }))
-        .await;
+        };
+        let followed = futures_util::stream::iter(followed.cloned());
+        followed.for_each_concurrent(resolve::AT_ONCE, look_up).await;
     }
 }

@@ -39,7 +39,6 @@ impl Snapshot {
         resolver: &Arc<dyn Resolve>,
         metrics: &Metrics,
     ) -> Result<Self, String> {
-        metrics.begin_naming_upstreams();
         let upstream = |(index, one)| {
             let models_path = table::models_path(config, index);
             Arc::new(Upstream::new(one, models_path, resolver.clone(), metrics))

@@ -93,6 +93,11 @@ impl Node {
         }
     }
 
+    /// True where the name must be followed: it has been looked up, and may come to mean another address.
+    pub fn is_followed(&self) -> bool {
+        !self.is_literal() && !self.addresses.load().is_empty()
+    }
+
     /// The host is an IP address.
     fn is_literal(&self) -> bool {
         self.url.host.parse::<IpAddr>().is_ok()

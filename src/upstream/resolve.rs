@@ -13,6 +13,9 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// resolver.
 pub const REFRESH: Duration = Duration::from_secs(5);
 
+/// Names that are looked up at the same time: each takes a thread while it waits.
+pub const AT_ONCE: usize = 16;
+
 /// Looks names up. A trait, so that a test can move a name.
 #[async_trait]
 pub trait Resolve: Send + Sync {
