@@ -58,6 +58,11 @@ pub enum NotTaken {
     /// Others than this machine can reach the gateway, and nobody would need a key.
     #[error("no key is configured, and the gateway listens to other machines")]
     NoKeys,
+    /// Keys were needed, and none would be any more.
+    #[error(
+        "no key is left: the gateway would be open; a restart without keys opens it on this machine"
+    )]
+    LastKey,
     /// The thread that parsed it is gone.
     #[error("reading was interrupted")]
     Interrupted,
@@ -181,10 +186,18 @@ impl Reloader {
         let config = config::load(&self.source)?;
         let generation = self.live.load().generation + 1;
         let parts = (&self.resolver, &*self.metrics);
+        // Who takes the last key away does not mean to let everybody in.
+        if config.keys.is_empty() && !self.live.load().keys.is_empty() {
+            return Err(NotTaken::LastKey);
+        }
         let snapshot = build(&config, generation, parts, self.keys_needed)?;
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         self.live.store(Arc::new(snapshot));
-        self.named = config.watched;
+        if self.named != config.watched {
+            self.named = config.watched;
+            // Only then: what changed since it was read would be taken for tried.
+            self.tried = self.contents();
+        }
         self.read = self.files().filter(|file| file.exists()).collect();
         Ok(generation)
     }

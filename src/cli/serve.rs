@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -15,7 +16,11 @@ use crate::upstream::resolve::SystemResolver;
 pub(super) fn run(boot: Boot) -> Result<(), Failed> {
     let (settings, source) = boot.resolve()?;
     logging::start(&settings);
-    runtime(settings.threads)?.block_on(serve(settings, source))
+    let runtime = runtime(settings.threads)?;
+    let served = runtime.block_on(serve(settings, source));
+    // A log that nobody reads, or a name server that does not answer, would be waited for without an end.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(settings: Settings, source: Source) -> Result<(), Failed> {
@@ -48,9 +53,7 @@ async fn serve(settings: Settings, source: Source) -> Result<(), Failed> {
         }
     };
     log::info!("stopping");
-    if hurry {
-        return Ok(());
-    }
+    let (delay, timeout) = if hurry { (Duration::ZERO, Duration::ZERO) } else { (delay, timeout) };
     let stopped = server.stop(delay, timeout);
     tokio::select! {
         finished = stopped => if !finished {
