@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
+use crate::config::defaults::FILE_BYTES_MAX;
 use crate::config::{self, Config, Source};
 use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
@@ -193,11 +194,7 @@ impl Reloader {
         let snapshot = build(&config, generation, parts, self.keys_needed)?;
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         self.live.store(Arc::new(snapshot));
-        if self.named != config.watched {
-            self.named = config.watched;
-            // Only then: what changed since it was read would be taken for tried.
-            self.tried = self.contents();
-        }
+        self.named = config.watched;
         self.read = self.files().filter(|file| file.exists()).collect();
         Ok(generation)
     }
@@ -234,11 +231,18 @@ impl Reloader {
     }
 }
 
-/// A hash of what the files hold; a missing one is told from an empty one.
+/// A hash of what the files hold; a missing one is told from an empty one. What is too large to be taken, or no file
+/// (a pipe would block), is known by its outside.
 fn contents_of(files: &[PathBuf]) -> u64 {
     let mut hash = DefaultHasher::new();
     for file in files {
-        std::fs::read(file).ok().hash(&mut hash);
+        match std::fs::metadata(file) {
+            Ok(outside) if outside.is_file() && outside.len() <= FILE_BYTES_MAX => {
+                std::fs::read(file).ok().hash(&mut hash);
+            }
+            Ok(outside) => (outside.len(), outside.modified().ok()).hash(&mut hash),
+            Err(_) => false.hash(&mut hash),
+        }
     }
     hash.finish()
 }

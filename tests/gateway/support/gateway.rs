@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -31,7 +30,6 @@ pub(crate) struct Setup {
     routes: Option<String>,
     keys: Option<String>,
     environment: Vec<(String, String)>,
-    backend: Option<String>,
     flags: SettingsArgs,
     resolver: Arc<dyn Resolve>,
     files: Vec<(String, String)>,
@@ -63,7 +61,6 @@ impl Setup {
             routes: None,
             keys: None,
             environment: Vec::new(),
-            backend: None,
             flags: SettingsArgs::default(),
             resolver: Arc::new(SystemResolver),
             files: Vec::new(),
@@ -79,12 +76,6 @@ impl Setup {
     /// A variable of the environment.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// `--backend`.
-    pub(crate) fn backend(mut self, url: &str) -> Self {
-        self.backend = Some(url.to_owned());
         self
     }
 
@@ -133,7 +124,7 @@ impl Setup {
         let (access_log, writer) = AccessLog::start(Format::Json, log.clone()).unwrap();
         let server = Server::start(Start {
             settings,
-            source: Source { dir: dir.path().to_owned(), environment, backend: self.backend },
+            source: Source { dir: dir.path().to_owned(), environment, backend: None },
             public,
             admin,
             resolver: self.resolver,
@@ -214,11 +205,6 @@ impl TestGateway {
         let text = || String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap();
         super::eventually(|| async { text().lines().count() >= count }).await;
         text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// Stops it as SIGTERM does, without waiting before.
-    pub(crate) async fn stop(self, timeout: Duration) -> bool {
-        self.server.stop(Duration::ZERO, timeout).await
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) use gateway::TestGateway;
 use sluice::sim::{Settings, Simulator};
 
 /// Far longer than anything here takes, also on a machine that does something else: who waits so long has failed.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The key of every test gateway that has one.
 pub(crate) const KEY: &str = "sk-test-key-of-the-tests";
