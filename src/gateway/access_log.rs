@@ -19,6 +19,9 @@ const QUEUE: usize = 16 * 1024;
 /// Longest text of a caller's in a line, in bytes: a model's name, a path.
 const TEXT_BYTES_MAX: usize = 256;
 
+/// The status of a request whose client left before there was one: nginx's, which log readers know.
+const CLIENT_LEFT: u16 = 499;
+
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -125,7 +128,7 @@ impl Line {
             client,
             method: request.method.to_string(),
             path: cut(request.uri.path()),
-            status: ctx.answer.status,
+            status: if ctx.answer.status == 0 { CLIENT_LEFT } else { ctx.answer.status },
             error: ctx.refused.as_ref().map(crate::refusal::Refusal::code),
             model: ctx.model.as_ref().map(|model| cut(model.as_str())),
             upstream: upstream.map(|upstream| upstream.name.to_string()),

@@ -72,15 +72,18 @@ impl Gateway {
             return Err(forward::refused_answer(502, "an upgrade"));
         }
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            log::error!(
-                "upstream `{}` refuses our key ({}): check its key in routes.yaml",
-                upstream.name,
-                status.as_u16()
-            );
+            if upstream.key_refused(true) {
+                log::error!(
+                    "upstream `{}` refuses our key ({}): check its key in the configuration",
+                    upstream.name,
+                    status.as_u16()
+                );
+            }
             upstream.metrics.failed(Failure::Auth);
             ctx.failure = Some(Refusal::UpstreamAuthFailed);
             return Err(forward::refused_answer(502, "our key was refused"));
         }
+        upstream.key_refused(false);
         let passing =
             status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE;
         if passing && ctx.may_try_again() && self.retries.retry(Instant::now()) {
@@ -136,7 +139,9 @@ impl Gateway {
         reused: bool,
     ) -> bool {
         let upstreams = *error.esource() == ErrorSource::Upstream;
-        if !upstreams || session.response_written().is_some_and(|r| !r.status.is_informational()) {
+        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+        // The body is given up with the head's passing: also one that was not written yet binds us.
+        if !upstreams || begun || ctx.answer.status != 0 {
             return false;
         }
         let timed_out = is_timeout(error);

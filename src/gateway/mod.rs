@@ -154,6 +154,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         ctx.replay.piece_taken(session);
+        if !ctx.may_try_again() {
+            // What is still to be sent is in the replay; nobody will need it again.
+            ctx.body = None;
+        }
         Ok(())
     }
 

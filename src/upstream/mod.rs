@@ -41,6 +41,8 @@ pub struct Upstream {
     pub metrics: UpstreamMetrics,
     /// The last try reached it.
     reachable: AtomicBool,
+    /// The last answer refused our key.
+    key_refused: AtomicBool,
 }
 
 impl Upstream {
@@ -65,7 +67,14 @@ impl Upstream {
             models: ModelList::new(config.models.clone()),
             metrics: metrics.of_upstream(config.name.as_str()),
             reachable: AtomicBool::new(true),
+            key_refused: AtomicBool::new(false),
         }
+    }
+
+    /// Takes note whether the node refused our key; true where that is news.
+    pub fn key_refused(&self, yes: bool) -> bool {
+        self.key_refused.load(Ordering::Relaxed) != yes
+            && self.key_refused.swap(yes, Ordering::Relaxed) != yes
     }
 
     /// Takes note whether a try reached the node.
