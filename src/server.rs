@@ -155,6 +155,8 @@ impl Server {
         tokio::time::sleep(delay).await;
         let _nobody_listens = self.stop_accepting.send(true);
         let finished = tokio::time::timeout(timeout, self.drain.finished()).await.is_ok();
+        // A request of HTTP/2 has ended when its last frame is handed to its connection, which has yet to write it.
+        tokio::time::sleep(LAST_FRAMES).await;
         self.tasks.shutdown().await;
         if let Some(writer) = self.log_writer.take() {
             let log = self.access_log.clone();
@@ -167,6 +169,9 @@ impl Server {
         finished
     }
 }
+
+/// How long connections may write what they were handed: a round trip to a client far away, and some.
+const LAST_FRAMES: Duration = Duration::from_millis(250);
 
 /// Longest wait for the access log's last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
