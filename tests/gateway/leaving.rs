@@ -143,3 +143,19 @@ async fn many_clients_that_leave_at_once_free_everything() {
     }
     all_is_freed(&node, &gateway, 100).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_of_http2_is_closed_when_its_time_is_over() {
+    let node = slow(Duration::ZERO, Duration::ZERO).await;
+    let setup = Setup::routes(&preset(node.addr())).flags(|flags| {
+        flags.h2c = Some("true".into());
+        flags.keepalive_timeout = Some("1s".into());
+    });
+    let gateway = setup.start().await;
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    // The preface and empty settings: a connection on which nothing is ever asked.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut rest = Vec::new();
+    let _closed_or_reset =
+        within(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest)).await;
+}
