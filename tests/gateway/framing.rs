@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use crate::support::gateway::{Setup, chat, preset};
 use crate::support::http::{http2, raw, read_until, status};
 use crate::support::scripted::Scripted;
-use crate::support::{KEY, TestGateway, within};
+use crate::support::{KEY, TestGateway, eventually, within};
 
 const BODY: &str = r#"{"model":"m"}"#;
 
@@ -195,7 +195,7 @@ async fn a_body_that_is_shorter_than_announced_reaches_nobody() {
     }
     gateway.log_lines(3).await;
     assert_eq!(node.seen().len(), 0);
-    assert_eq!(gateway.series("sluice_held_request_bytes"), 0.0);
+    eventually(|| async { gateway.series("sluice_held_request_bytes") == 0.0 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,5 +285,5 @@ async fn a_client_that_sends_its_body_too_slowly_is_told_so() {
     let answer = raw(gateway.addr, post("content-length: 1000", &held).as_bytes()).await;
     assert_eq!(status(&answer), 408, "{answer:?}");
     assert_eq!(node.seen().len(), 0);
-    assert_eq!(gateway.series("sluice_held_request_bytes"), 0.0);
+    eventually(|| async { gateway.series("sluice_held_request_bytes") == 0.0 }).await;
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::gateway::Setup;
 use crate::support::http::{read_until, status};
 use crate::support::scripted::Scripted;
-use crate::support::{KEY, TestGateway, nowhere, within};
+use crate::support::{KEY, TestGateway, eventually, nowhere, within};
 
 /// A chat body of about `size` bytes with the model first or last, and what of it goes on after a rename.
 fn body(size: usize, model: &str, model_last: bool) -> Vec<u8> {
@@ -214,7 +214,7 @@ async fn a_client_that_leaves_before_the_first_byte_frees_the_node() {
         let line = gateway.log_lines(1).await.remove(0);
         assert_eq!(line["client_left"], true, "{line}");
         assert_eq!(gateway.series("sluice_client_aborts_total"), 1.0);
-        assert_eq!(gateway.series("sluice_held_request_bytes"), 0.0);
+        eventually(|| async { gateway.series("sluice_held_request_bytes") == 0.0 }).await;
     }
 }
 
