@@ -82,7 +82,7 @@ impl Reloader {
     ) -> Result<Self, NotTaken> {
         let config = config::load(&source)?;
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let snapshot = build(&config, 1, (&resolver, &metrics), keys_needed)?;
+        let snapshot = build(&config, None, (&resolver, &metrics), keys_needed)?;
         metrics.reloaded(true);
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
         let mut reloader = Self {
@@ -185,13 +185,14 @@ impl Reloader {
             return Err(NotTaken::Missing(name.unwrap_or_default()));
         }
         let config = config::load(&self.source)?;
-        let generation = self.live.load().generation + 1;
+        let before = self.live.load_full();
         let parts = (&self.resolver, &*self.metrics);
         // Who takes the last key away does not mean to let everybody in.
-        if config.keys.is_empty() && !self.live.load().keys.is_empty() {
+        if config.keys.is_empty() && !before.keys.is_empty() {
             return Err(NotTaken::LastKey);
         }
-        let snapshot = build(&config, generation, parts, self.keys_needed)?;
+        let snapshot = build(&config, Some(&before), parts, self.keys_needed)?;
+        let generation = snapshot.generation;
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         self.live.store(Arc::new(snapshot));
         self.named = config.watched;
@@ -249,14 +250,14 @@ fn contents_of(files: &[PathBuf]) -> u64 {
 
 fn build(
     config: &Config,
-    generation: u64,
+    before: Option<&Snapshot>,
     (resolver, metrics): (&Arc<dyn Resolve>, &Metrics),
     keys_needed: bool,
 ) -> Result<Snapshot, NotTaken> {
     if keys_needed && config.keys.is_empty() {
         return Err(NotTaken::NoKeys);
     }
-    Snapshot::build(config, generation, resolver, metrics).map_err(NotTaken::Path)
+    Snapshot::build(config, before, resolver, metrics).map_err(NotTaken::Path)
 }
 
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking calls")]

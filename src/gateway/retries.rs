@@ -13,7 +13,7 @@ const REQUESTS_PER_RETRY: u64 = 5;
 /// Retries that the window always allows: with two requests a minute, a fifth of them is none.
 const RETRIES_ALWAYS: u64 = 10;
 
-/// Counts of the last [`WINDOW_SECONDS`], without a lock.
+/// Counts of the last ten seconds, without a lock.
 pub struct RetryBudget {
     began: Instant,
     slots: [AtomicU64; WINDOW_SECONDS as usize],

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::access::keys::KeyStore;
 use crate::answers::health::Health;
-use crate::config::Config;
+use crate::config::{Config, NodeUrl};
 use crate::metrics::Metrics;
 use crate::routing::choice::Choices;
 use crate::routing::table::{self, RouteTable};
 use crate::upstream::Upstream;
+use crate::upstream::node::Node;
 use crate::upstream::resolve::Resolve;
 
 /// Routes, upstreams and keys as of one reading of the configuration. Immutable.
@@ -29,27 +30,36 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Builds what `config` says. Nothing is asked of any node.
+    /// Builds what `config` says; what is known of a name's addresses is taken over from `before`. Nothing is asked of
+    /// any node.
     ///
     /// # Errors
     /// A path that the router cannot take: its text.
     pub fn build(
         config: &Config,
-        generation: u64,
+        before: Option<&Self>,
         resolver: &Arc<dyn Resolve>,
         metrics: &Metrics,
     ) -> Result<Self, String> {
-        let upstream = |(index, one)| {
-            let models_path = table::models_path(config, index);
-            Arc::new(Upstream::new(one, models_path, resolver.clone(), metrics))
+        let known: HashMap<&NodeUrl, &Node> = before
+            .iter()
+            .flat_map(|before| &before.upstreams)
+            .map(|upstream| (&upstream.node.url, &upstream.node))
+            .collect();
+        let upstream = |(one, models_path)| {
+            let upstream = Upstream::new(one, models_path, resolver.clone(), metrics);
+            if let Some(node) = known.get(&upstream.node.url) {
+                upstream.node.inherit(node);
+            }
+            Arc::new(upstream)
         };
         let upstreams: Vec<Arc<Upstream>> =
-            config.upstreams.iter().enumerate().map(upstream).collect();
+            config.upstreams.iter().zip(table::models_paths(config)).map(upstream).collect();
         let table = RouteTable::build(config, &upstreams)?;
         let default = config.default_upstream.and_then(|index| upstreams.get(index).cloned());
         let aliases: HashMap<_, _> = config.aliases.iter().cloned().collect();
         Ok(Self {
-            generation,
+            generation: before.map_or(1, |before| before.generation + 1),
             health: Health::new(&table, &upstreams),
             choices: Choices { aliases, default },
             keys: KeyStore::new(&config.keys),

@@ -180,22 +180,24 @@ fn shape_of(path: &str) -> String {
     path.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
-/// Where a short-form upstream lists its models: the path of its own `GET /v1/models`, else the sibling of the first
+/// Where each short-form upstream lists its models: the path of its own `GET /v1/models`, else the sibling of the first
 /// path that names an endpoint of OpenAI's (`/v1/openai/chat/completions` for `/v1/chat/completions` →
 /// `/v1/openai/models`).
-pub fn models_path(config: &Config, upstream: usize) -> Option<String> {
-    let routes = || config.routes.iter().filter(|route| route.upstream == upstream);
-    let own =
-        routes().find(|route| route.path == "/v1/models" && route.methods.contains(&Method::GET));
-    let path_of = |route: &RouteConfig| match &route.target {
-        Target::Path(path) => Some(path.clone()),
-        Target::Node => None,
-    };
-    own.and_then(path_of).or_else(|| {
-        routes().find_map(|route| {
-            let base = path_of(route)?;
-            let base = base.strip_suffix(route.path.strip_prefix("/v1")?)?;
-            Some(format!("{base}/models"))
-        })
-    })
+pub fn models_paths(config: &Config) -> Vec<Option<String>> {
+    let mut own = vec![None; config.upstreams.len()];
+    let mut siblings = own.clone();
+    for route in &config.routes {
+        let Target::Path(target) = &route.target else { continue };
+        let lists = route.path == "/v1/models" && route.methods.contains(&Method::GET);
+        let base = || target.strip_suffix(route.path.strip_prefix("/v1")?);
+        let (found, path) = if lists {
+            (own.get_mut(route.upstream), Some(target.clone()))
+        } else {
+            (siblings.get_mut(route.upstream), base().map(|base| format!("{base}/models")))
+        };
+        if let Some(found @ None) = found {
+            *found = path;
+        }
+    }
+    own.into_iter().zip(siblings).map(|(own, sibling)| own.or(sibling)).collect()
 }

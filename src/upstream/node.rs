@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-use super::resolve::Resolve;
+use super::resolve::{LOOKUP_TIMEOUT, Resolve};
 use crate::config::NodeUrl;
 
 /// A node and where it is.
@@ -44,6 +44,16 @@ impl Node {
         }
     }
 
+    /// Takes over what `other`, the same name before a reload, has found: a resolver that is away just now must not
+    /// take the node with it.
+    pub fn inherit(&self, other: &Self) {
+        if self.url == other.url {
+            self.addresses.store(other.addresses.load_full());
+            self.cursor.store(other.cursor.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.stale.store(other.stale.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// The address for the next connection.
     ///
     /// # Errors
@@ -70,7 +80,11 @@ impl Node {
         if self.is_literal() {
             return Ok(());
         }
-        let mut found = self.resolver.lookup(&self.url.host, self.url.port).await?;
+        let lookup = self.resolver.lookup(&self.url.host, self.url.port);
+        let mut found = match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
+            Ok(found) => found?,
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        };
         if found.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }

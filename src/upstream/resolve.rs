@@ -32,10 +32,6 @@ pub struct SystemResolver;
 #[async_trait]
 impl Resolve for SystemResolver {
     async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let lookup = tokio::net::lookup_host((host, port));
-        match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
-            Ok(found) => Ok(found?.collect()),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
     }
 }

@@ -107,6 +107,20 @@ async fn a_name_that_is_unknown_is_a_502_until_it_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_the_address_of_a_name_that_is_unknown_just_then() {
+    let node = Scripted::replying("there").await;
+    let names = Arc::new(Names::default());
+    names.set("one", Answer::Is(vec![node.addr]));
+    let gateway = gateway(&names).await;
+    assert_eq!(answer(&gateway, "/one").await, (200, "there".into()));
+    names.set("one", Answer::Unknown);
+    let routes = std::fs::read_to_string(gateway.file("routes.yaml")).unwrap();
+    gateway.rewrite_routes(&format!("# edited\n{routes}")).await;
+    assert_eq!(gateway.series("sluice_config_generation"), 2.0);
+    assert_eq!(answer(&gateway, "/one").await, (200, "there".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_never_answered_holds_up_nobody_else() {
     let node = Scripted::replying("quick").await;
     let names = Arc::new(Names::default());
