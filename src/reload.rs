@@ -57,7 +57,10 @@ pub enum NotTaken {
     #[error("the path {0} overlaps with another in a way that cannot be told apart")]
     Path(String),
     /// Others than this machine can reach the gateway, and nobody would need a key.
-    #[error("no key is configured, and the gateway listens to other machines")]
+    #[error(
+        "no key is configured, and the gateway listens to other machines: set PROXY_SECRET_KEY, or write keys.yaml \
+         (`sluice keys new` makes a key and its hash)"
+    )]
     NoKeys,
     /// Keys were needed, and none would be any more.
     #[error(

@@ -13,10 +13,10 @@ use crate::names::ModelName;
 
 /// A duration such as `500ms`, `5s`, `1m30s`, `2h` within `bounds`.
 pub(super) fn duration(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, Fault> {
-    let wrong = || {
+    let wrong = |_| {
         Fault::with_hint("this is no duration", "write a number and a unit: `500ms`, `5s`, `1m`")
     };
-    let duration = plain_duration(text).ok_or_else(wrong)?;
+    let duration = humantime::parse_duration(text).map_err(wrong)?;
     if bounds.contains(&duration) {
         return Ok(duration);
     }
@@ -26,29 +26,6 @@ pub(super) fn duration(text: &str, bounds: RangeInclusive<Duration>) -> Result<D
 /// A wait for something: [`WAIT_MIN`] to [`WAIT_MAX`].
 pub(super) fn wait(text: &str) -> Result<Duration, Fault> {
     duration(text, WAIT_MIN..=WAIT_MAX)
-}
-
-fn plain_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let (mut sum, mut rest) = (Duration::ZERO, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let milliseconds: u64 = match &rest[..unit] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return None,
-        };
-        sum = sum.checked_add(Duration::from_millis(number.checked_mul(milliseconds)?))?;
-        rest = &rest[unit..];
-    }
-    (!text.is_empty()).then_some(sum)
 }
 
 /// A whole number within `bounds`.
