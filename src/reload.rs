@@ -1,6 +1,6 @@
 //! Live configuration: watch the files, parse and build anew, swap in one step; or keep what is served and say why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use crate::config::defaults::FILE_BYTES_MAX;
-use crate::config::{self, Config, Source};
+use crate::config::{self, Config, KEYS_FILE, ROUTES_FILE, Source};
 use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
 use crate::upstream::resolve::Resolve;
@@ -41,7 +41,7 @@ pub struct Reloader {
     /// Key files beside `routes.yaml` and `keys.yaml`.
     named: Vec<PathBuf>,
     /// What the files held when they were last tried.
-    tried: u64,
+    tried: Contents,
 }
 
 /// Why a configuration was not taken. Free of its text.
@@ -83,24 +83,19 @@ impl Reloader {
         metrics: Arc<Metrics>,
         keys_needed: bool,
     ) -> Result<Self, NotTaken> {
+        // Read twice: the first time tells which key files there are, and what they hold must be noted before it is read,
+        // or a change in between would be taken for tried.
+        let named = config::load(&source)?.watched;
+        let tried = contents_of(&files_of(&source, &named));
         let config = config::load(&source)?;
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let snapshot = build(&config, None, (&resolver, &metrics), keys_needed)?;
         metrics.reloaded(true);
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let mut reloader = Self {
-            source,
-            live,
-            resolver,
-            metrics,
-            keys_needed,
-            read: BTreeSet::new(),
-            named: config.watched,
-            tried: 0,
-        };
-        reloader.read = reloader.files().filter(|file| file.exists()).collect();
-        reloader.tried = reloader.contents();
-        Ok(reloader)
+        let named = config.watched;
+        let files = files_of(&source, &named).into_iter();
+        let read = files.filter(|file| file.exists()).collect();
+        Ok(Self { source, live, resolver, metrics, keys_needed, read, named, tried })
     }
 
     /// What is served.
@@ -165,7 +160,7 @@ impl Reloader {
 
     /// Waits until the files stay the same, and takes them.
     fn take_settled(&mut self) -> Result<u64, NotTaken> {
-        let files: Vec<PathBuf> = self.files().collect();
+        let files = self.files();
         let mut now = contents_of(&files);
         for _ in 0..LOOKS_MAX {
             wait(SETTLED_AFTER);
@@ -176,8 +171,11 @@ impl Reloader {
             now = again;
         }
         let result = self.take();
-        // What changed while it was read will be looked at again.
-        self.tried = if contents_of(&files) == now { self.contents() } else { !now };
+        // What was seen before it was taken, and nothing newer: a change since then must be looked at again. A key file
+        // that is named for the first time is not in it, and means one reading more.
+        self.tried = now;
+        let files: BTreeSet<PathBuf> = self.files().into_iter().collect();
+        self.tried.retain(|file, _| files.contains(file));
         result
     }
 
@@ -199,17 +197,16 @@ impl Reloader {
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         self.live.store(Arc::new(snapshot));
         self.named = config.watched;
-        self.read = self.files().filter(|file| file.exists()).collect();
+        self.read = self.files().into_iter().filter(|file| file.exists()).collect();
         Ok(generation)
     }
 
-    fn files(&self) -> impl Iterator<Item = PathBuf> {
-        let own = ["routes.yaml", "keys.yaml"].map(|name| self.source.dir.join(name));
-        own.into_iter().chain(self.named.clone())
+    fn files(&self) -> Vec<PathBuf> {
+        files_of(&self.source, &self.named)
     }
 
-    fn contents(&self) -> u64 {
-        contents_of(&self.files().collect::<Vec<_>>())
+    fn contents(&self) -> Contents {
+        contents_of(&self.files())
     }
 
     /// Watches the folders, not the files: a rename over, a new inode and a swap of a symlink show there.
@@ -225,7 +222,7 @@ impl Reloader {
             .inspect_err(|error| log::warn!("no file events, looking every second: {error}"))
             .ok()?;
         let folders: BTreeSet<PathBuf> =
-            self.files().filter_map(|file| file.parent().map(Path::to_path_buf)).collect();
+            self.files().iter().filter_map(|file| file.parent().map(Path::to_path_buf)).collect();
         for folder in folders.into_iter().filter(|folder| folder.exists()) {
             if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 log::warn!("no events of {}, looking every second: {error}", folder.display());
@@ -235,11 +232,19 @@ impl Reloader {
     }
 }
 
-/// A hash of what the files hold; a missing one is told from an empty one. What is too large to be taken, or no file
-/// (a pipe would block), is known by its outside.
-fn contents_of(files: &[PathBuf]) -> u64 {
-    let mut hash = DefaultHasher::new();
-    for file in files {
+/// The files that a configuration is read from.
+fn files_of(source: &Source, named: &[PathBuf]) -> Vec<PathBuf> {
+    let own = [ROUTES_FILE, KEYS_FILE].map(|name| source.dir.join(name));
+    own.into_iter().chain(named.iter().cloned()).collect()
+}
+
+/// What files hold, as hashes; a missing one is told from an empty one.
+type Contents = BTreeMap<PathBuf, u64>;
+
+/// Reads `files`. What is too large to be taken, or no file (a pipe would block), is known by its outside.
+fn contents_of(files: &[PathBuf]) -> Contents {
+    let content = |file: &PathBuf| {
+        let mut hash = DefaultHasher::new();
         match std::fs::metadata(file) {
             Ok(outside) if outside.is_file() && outside.len() <= FILE_BYTES_MAX => {
                 std::fs::read(file).ok().hash(&mut hash);
@@ -247,8 +252,9 @@ fn contents_of(files: &[PathBuf]) -> u64 {
             Ok(outside) => (outside.len(), outside.modified().ok()).hash(&mut hash),
             Err(_) => false.hash(&mut hash),
         }
-    }
-    hash.finish()
+        hash.finish()
+    };
+    files.iter().map(|file| (file.clone(), content(file))).collect()
 }
 
 fn build(
