@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::call::{Call, integer, list, streamed};
 use super::conversation::Conversation;
-use super::events::{Pause, Script, Step};
+use super::events::{Part, Pause, Script, Step};
 use super::node::{Finish, Flight, unix_seconds};
 use super::openai::{self, Answer, FINGERPRINT, LAST_WORDS, StreamUsage};
 use super::refusal::Refusal;
@@ -118,16 +118,13 @@ impl ChatScript {
 impl Script for ChatScript {
     fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
         let (roles, tokens) = (self.answer.width(), self.answer.tokens());
-        let place = self.place;
+        let part = Part::at(self.place, roles, tokens);
         self.place += 1;
-        if place < roles {
-            return Some(self.write_role(place, out));
+        match part {
+            Part::Opening(choice) => Some(self.write_role(choice, out)),
+            Part::Token(place) => Some(self.write_token(place % roles, place / roles, out)),
+            Part::End(place) => self.answer.close(place, self.usage, &self.head, out),
         }
-        let place = place - roles;
-        if place < tokens {
-            return Some(self.write_token(place % roles, place / roles, out));
-        }
-        self.answer.close(place - tokens, self.usage, &self.head, out)
     }
 
     fn finish(&self) -> Finish {

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
 use super::call::{Call, integer, streamed};
-use super::events::{Pause, Script, Step};
+use super::events::{Part, Pause, Script, Step};
 use super::node::{Finish, Flight, unix_seconds};
 use super::openai::{self, Answer, FINGERPRINT, LAST_WORDS, StreamUsage};
 use super::refusal::Refusal;
@@ -134,12 +134,13 @@ impl CompletionScript {
 impl Script for CompletionScript {
     fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
         let (width, tokens) = (self.answer.width(), self.answer.tokens());
-        let place = self.place;
+        let part = Part::at(self.place, 0, tokens);
         self.place += 1;
-        if place < tokens {
-            return Some(self.write_token(place % width, place / width, out));
+        match part {
+            Part::Opening(_) => None,
+            Part::Token(place) => Some(self.write_token(place % width, place / width, out)),
+            Part::End(place) => self.answer.close(place, self.usage, &self.head, out),
         }
-        self.answer.close(place - tokens, self.usage, &self.head, out)
     }
 
     fn finish(&self) -> Finish {

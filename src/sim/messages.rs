@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::call::{Call, Length, integer, list, streamed};
 use super::conversation::{Conversation, text_of};
-use super::events::{Pause, Script, Step};
+use super::events::{Part, Pause, Script, Step};
 use super::node::{Finish, Flight};
 use super::openai;
 use super::refusal::Refusal;
@@ -137,13 +137,10 @@ impl MessageScript {
 
 impl Script for MessageScript {
     fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
-        let end = OPENING + self.message.length.tokens;
-        let step = if self.place < OPENING {
-            self.write_opening(out)
-        } else if self.place < end {
-            self.write_token(self.place - OPENING, out)
-        } else {
-            self.write_end(self.place - end, out)?
+        let step = match Part::at(self.place, OPENING, self.message.length.tokens) {
+            Part::Opening(_) => self.write_opening(out),
+            Part::Token(place) => self.write_token(place, out),
+            Part::End(place) => self.write_end(place, out)?,
         };
         self.place += 1;
         Some(step)
