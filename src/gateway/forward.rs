@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::context::{Forward, RequestContext};
@@ -180,7 +180,5 @@ pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Resul
 
 /// An answer that does not go on is an error of the node's.
 pub(super) fn refused_answer(status: u16, why: &'static str) -> Box<Error> {
-    let mut error = Error::explain(ErrorType::HTTPStatus(status), why);
-    error.esource = ErrorSource::Upstream;
-    error
+    Error::explain(ErrorType::HTTPStatus(status), why).into_up()
 }

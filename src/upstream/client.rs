@@ -71,18 +71,15 @@ impl Client {
         path: &str,
         limit: Duration,
     ) -> Result<Answer, Unanswered> {
-        let peer_of = |address| {
+        let asked = async {
+            let address = upstream.node.address().await.map_err(|_| Unanswered::NoAddress)?;
             let mut peer = peer(&upstream.node, address);
             peer.options.connection_timeout = Some(upstream.timeouts.connect);
             peer.options.total_connection_timeout = Some(upstream.timeouts.connect);
             peer.options.idle_timeout = Some(upstream.keepalive_idle);
-            peer
-        };
-        let asked = async {
-            let address = upstream.node.address().await.map_err(|_| Unanswered::NoAddress)?;
             let credential = upstream.credential.as_ref();
             let head = request(&upstream.node, path, credential).ok_or(Unanswered::Broken)?;
-            self.exchange(&peer_of(address), head).await
+            self.exchange(&peer, head).await
         };
         let answer = tokio::time::timeout(limit, asked).await.unwrap_or(Err(Unanswered::TimedOut));
         if matches!(answer, Err(Unanswered::NoConnection)) {
