@@ -1,25 +1,23 @@
-//! One request, and what every API asks of it: a JSON body, a model, a length, a pace.
+//! One request, and how it is answered: at once, piece by piece, or as its fault wants it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{StatusCode, Version};
-use serde_json::Value;
 
+use super::engine::{Finish, Flight, Job};
 use super::events::{Events, Script};
 use super::faults::Fault;
-use super::node::{Finish, Flight, Live, Node};
-use super::refusal::{Refusal, python};
+use super::node::{Live, Node};
 use super::reply::{self, Break, Reply};
 use super::wire::{Ending, Line};
-use crate::names::ModelName;
 
-/// The message of vLLM 0.32 when its engine has died.
-pub(super) const ENGINE_DIED: &str =
-    "EngineCore encountered an issue. See stack trace (above) for the root cause.";
+/// The engine died before there was an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EngineDied;
 
 /// One request that arrived whole.
 pub(super) struct Call {
@@ -47,113 +45,35 @@ pub(super) struct Length {
 }
 
 impl Call {
-    /// The body as JSON.
+    /// Hands the request to the engine.
+    pub(super) fn begin(&self, job: &Job) -> Flight {
+        Flight::begin(&self.node, job, self.live.first_token)
+    }
+
+    /// The answer in one piece, when its time has come; `body` writes it then. `tokens` is what all its choices have.
     ///
     /// # Errors
-    /// It is another media type, empty, no text, or no JSON.
-    pub(super) fn json(&self) -> Result<Value, Refusal> {
-        let media_type = self.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let essence = media_type.unwrap_or_default().split(';').next().unwrap_or_default();
-        if !essence.trim().eq_ignore_ascii_case("application/json") {
-            return Err(Refusal::MediaType);
-        }
-        if self.body.is_empty() {
-            return Err(Refusal::NoBody);
-        }
-        let text = std::str::from_utf8(&self.body).map_err(|_| Refusal::Unreadable)?;
-        serde_json::from_str(text).map_err(|error| {
-            let before: usize =
-                text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-            Refusal::BadJson(before + error.column())
-        })
-    }
-
-    /// The model that answers: the one named, or the node's own.
-    ///
-    /// # Errors
-    /// The node does not serve it.
-    pub(super) fn model(&self, body: &Value) -> Result<ModelName, Refusal> {
-        let models = &self.live.models;
-        let named = body.get("model").and_then(Value::as_str);
-        let found = match named {
-            Some(name) => models.iter().find(|model| model.as_str() == name),
-            None => models.first(),
-        };
-        found.cloned().ok_or_else(|| Refusal::UnknownModel {
-            asked: named.unwrap_or_default().to_owned(),
-            served: models.iter().map(ModelName::as_str).collect::<Vec<_>>().join(", "),
-        })
-    }
-
-    /// The length of an answer of which `named` tokens were asked for, to a prompt of `prompt` tokens.
-    ///
-    /// # Errors
-    /// It is less than 1, or there is no room for it.
-    pub(super) fn length(&self, named: Option<i64>, prompt: usize) -> Result<Length, Refusal> {
-        let max = self.node.max_model_len;
-        let named = named.map(|named| tokens_asked(named, max)).transpose()?;
-        if prompt > max {
-            let over = max + 1;
-            return Err(Refusal::value(
-                "input_tokens",
-                format!(
-                    "This model's maximum context length is {max} tokens. However, your prompt contains at least \
-                     {over} input tokens, which exceeds this limit even without any output tokens. Please reduce the \
-                     length of the input prompt. (parameter=input_tokens, value={over})"
-                ),
-            ));
-        }
-        let room = max - prompt;
-        match named {
-            Some(tokens) if tokens > room => Err(Refusal::value(
-                "input_tokens",
-                format!(
-                    "This model's maximum context length is {max} tokens. However, you requested {tokens} output \
-                     tokens and your prompt contains at least {} input tokens, for a total of at least {} tokens. \
-                     Please reduce the length of the input prompt or the number of requested output tokens. \
-                     (parameter=input_tokens, value={})",
-                    room_left(max, tokens),
-                    max + 1,
-                    room_left(max, tokens),
-                ),
-            )),
-            Some(tokens) => Ok(Length { tokens, finish: Finish::Length }),
-            None => Ok(self.own_length(room.max(1))),
-        }
-    }
-
-    /// The length of an answer that ends by itself, unless `room` ends it first.
-    pub(super) fn own_length(&self, room: usize) -> Length {
-        let tokens = self.node.tokens.min(room);
-        let finish = if tokens < self.node.tokens { Finish::Length } else { Finish::Stop };
-        Length { tokens, finish }
-    }
-
-    /// The id of the answer: the caller's `x-request-id`, else a fresh one. Callers can choose ids in vLLM too.
-    pub(super) fn id(&self) -> String {
-        let named = self.head.headers.get("x-request-id").and_then(|value| value.to_str().ok());
-        named.map_or_else(|| self.node.fresh_id(), |id| super::text::within_quotes(id).into())
-    }
-
-    /// The answer in one piece, when its time has come. `tokens` is what all its choices have.
+    /// The fault of this request is that the engine dies.
     pub(super) async fn whole(
         &self,
         mut flight: Flight,
         length: Length,
         tokens: usize,
-        body: String,
-    ) -> Result<Reply, Refusal> {
-        let wait = self.time_of(length.tokens);
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+        body: impl FnOnce(&Flight) -> String,
+    ) -> Result<Reply, EngineDied> {
+        poll_fn(|cx| flight.poll_first_token(cx)).await;
+        let rest = self.time_after_first(length.tokens);
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
         }
         flight.made(tokens);
         match self.broken_off() {
             None if matches!(self.fault, Some(Fault::DieAfter(_))) => {
                 flight.finish(Finish::Error);
-                Err(Refusal::Fault(StatusCode::INTERNAL_SERVER_ERROR, ENGINE_DIED.to_owned()))
+                Err(EngineDied)
             }
             None => {
+                let body = body(&flight);
                 flight.finish(length.finish);
                 Ok(reply::json(StatusCode::OK, body))
             }
@@ -161,15 +81,14 @@ impl Call {
                 if matches!(then, Break::End(..)) {
                     flight.finish(Finish::Error);
                 }
-                Ok(reply::torn(body.into(), then, flight))
+                Ok(reply::torn(body(&flight).into(), then, flight))
             }
         }
     }
 
     /// The answer as a stream of events.
     pub(super) fn stream(&self, flight: Flight, script: impl Script + 'static) -> Reply {
-        let events =
-            Events::new(Box::new(script), (self.live.first_token, self.live.token_delay), flight);
+        let events = Events::new(Box::new(script), self.live.token_delay, flight);
         let events = match (&self.fault, self.broken_off()) {
             (Some(Fault::DieAfter(after)), _) => events.dying_after(*after),
             (
@@ -200,62 +119,8 @@ impl Call {
         }
     }
 
-    fn time_of(&self, tokens: usize) -> Duration {
+    fn time_after_first(&self, tokens: usize) -> Duration {
         let steps = u32::try_from(tokens.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.live.first_token.saturating_add(self.live.token_delay.saturating_mul(steps))
+        self.live.token_delay.saturating_mul(steps)
     }
-}
-
-/// The most that a prompt may have beside `tokens`, plus one: vLLM stops counting there.
-fn room_left(max: usize, tokens: usize) -> usize {
-    (max + 1).saturating_sub(tokens)
-}
-
-fn tokens_asked(named: i64, max: usize) -> Result<usize, Refusal> {
-    let says = match usize::try_from(named) {
-        Ok(tokens @ 1..) if tokens <= max => return Ok(tokens),
-        Ok(1..) => format!(
-            "max_tokens={named} cannot be greater than max_model_len={max}. Please request fewer output tokens."
-        ),
-        _ => format!("max_tokens must be at least 1, got {named}."),
-    };
-    Err(Refusal::value("max_tokens", format!("{says} (parameter=max_tokens, value={named})")))
-}
-
-/// An integer field of `body`; null is as good as none.
-///
-/// # Errors
-/// It is something else.
-pub(super) fn integer(body: &Value, field: &'static str) -> Result<Option<i64>, Refusal> {
-    match body.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_i64().map(Some).ok_or_else(|| Refusal::Schema {
-            kind: "int_type",
-            field,
-            says: "Input should be a valid integer",
-            input: python(value),
-        }),
-    }
-}
-
-/// A field of `body` that must be a list.
-///
-/// # Errors
-/// It is missing or something else.
-pub(super) fn list<'a>(body: &'a Value, field: &'static str) -> Result<&'a [Value], Refusal> {
-    match body.get(field) {
-        None => Err(Refusal::missing(field, body)),
-        Some(Value::Array(items)) => Ok(items),
-        Some(other) => Err(Refusal::Schema {
-            kind: "list_type",
-            field,
-            says: "Input should be a valid list",
-            input: python(other),
-        }),
-    }
-}
-
-/// Whether `body` asks for a stream.
-pub(super) fn streamed(body: &Value) -> bool {
-    body.get("stream").and_then(Value::as_bool).unwrap_or(false)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::{Instant, Sleep};
 
-use super::node::{Finish, Flight};
+use super::engine::{Finish, Flight};
 use super::reply::{Break, Broken};
 
 /// Room for many events at once, so that not every event asks for memory.
@@ -38,8 +38,9 @@ pub(super) struct Step {
 
 /// The events of one API, in order.
 pub(super) trait Script: Send {
-    /// Appends the next event to `out`; none after the last.
-    fn next(&mut self, out: &mut BytesMut) -> Option<Step>;
+    /// Appends the next event to `out`; none after the last. The flight knows what was found in the cache, from the first
+    /// token on.
+    fn next(&mut self, flight: &Flight, out: &mut BytesMut) -> Option<Step>;
 
     /// Why the answer ends when the script does.
     fn finish(&self) -> Finish;
@@ -75,12 +76,13 @@ enum Fate {
 /// The body of a stream.
 pub(super) struct Events {
     script: Box<dyn Script>,
-    first_token: Duration,
     token_delay: Duration,
     buffer: BytesMut,
     /// Written, but not yet due.
     held: Option<(Bytes, usize)>,
     due: Instant,
+    /// The event held is the first token, and the engine has not made it yet.
+    at_first_token: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     sent: usize,
     fate: Option<(usize, Fate)>,
@@ -88,19 +90,15 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// The events of `script`, with these pauses before the first token and between tokens.
-    pub(super) fn new(
-        script: Box<dyn Script>,
-        (first_token, token_delay): (Duration, Duration),
-        flight: Flight,
-    ) -> Self {
+    /// The events of `script`, with this pause between tokens.
+    pub(super) fn new(script: Box<dyn Script>, token_delay: Duration, flight: Flight) -> Self {
         Self {
             script,
-            first_token,
             token_delay,
             buffer: BytesMut::with_capacity(BUFFER_BYTES),
             held: None,
             due: Instant::now(),
+            at_first_token: false,
             sleep: None,
             sent: 0,
             fate: None,
@@ -124,6 +122,11 @@ impl Events {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
+            if self.at_first_token {
+                ready!(self.flight.poll_first_token(cx));
+                self.at_first_token = false;
+                self.due = Instant::now();
+            }
             if let Some(sleep) = &mut self.sleep {
                 ready!(sleep.as_mut().poll(cx));
                 self.sleep = None;
@@ -136,7 +139,7 @@ impl Events {
             if let Some(broken) = ready!(self.poll_fate(cx)) {
                 return Poll::Ready(Some(Err(broken)));
             }
-            let Some(step) = self.script.next(&mut self.buffer) else {
+            let Some(step) = self.script.next(&self.flight, &mut self.buffer) else {
                 self.flight.finish(self.script.finish());
                 return Poll::Ready(None);
             };
@@ -147,14 +150,10 @@ impl Events {
     /// Takes the event just written, and sets the clock for it.
     fn hold(&mut self, step: Step) {
         self.held = Some((self.buffer.split().freeze(), step.tokens));
-        let pause = match step.pause {
-            Pause::None => Duration::ZERO,
-            Pause::FirstToken => self.first_token,
-            Pause::Token => self.token_delay,
-        };
-        if !pause.is_zero() {
+        self.at_first_token = step.pause == Pause::FirstToken;
+        if step.pause == Pause::Token && !self.token_delay.is_zero() {
             // From when the event before was due, not from when it was sent: the pace does not drift.
-            self.due += pause.min(PAUSE_MAX);
+            self.due += self.token_delay.min(PAUSE_MAX);
             self.sleep = Some(Box::pin(tokio::time::sleep_until(self.due)));
         }
     }
@@ -182,7 +181,7 @@ impl Events {
 struct LastWords(std::slice::Iter<'static, &'static str>);
 
 impl Script for LastWords {
-    fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
+    fn next(&mut self, _: &Flight, out: &mut BytesMut) -> Option<Step> {
         out.put_slice(self.0.next()?.as_bytes());
         Some(Step { pause: Pause::None, tokens: 0 })
     }

@@ -1,78 +1,23 @@
-//! The way of a request: read it, keep it, fail it if told to, check the key, answer.
+//! The way of a request: read it, keep it, fail it if told to, answer it.
 
 use std::future::pending;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
-use http::request::Parts;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::header::{LOCATION, RETRY_AFTER};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::call::Call;
+use super::engine::Job;
 use super::faults::{self, Fault};
-use super::node::{Flight, Node};
-use super::refusal::{Refusal, Shape};
+use super::node::Node;
 use super::reply::{self, Broken, Reply};
+use super::vllm::{self, Refusal, Shape};
 use super::wire::{Ending, Line};
-use super::{chat, completions, info, messages, responses, tokenize};
 
 /// Bytes of a request body: what a chat with some images needs at most. vLLM has no bound.
 const BODY_BYTES_MAX: usize = 100 * 1024 * 1024;
-
-/// Paths that begin so need a key; all others are open, as in vLLM 0.32.
-const GUARDED: [&str; 4] = ["/v1", "/v2", "/inference", "/cohere"];
-
-/// What a path is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
-    Chat,
-    Completions,
-    Responses,
-    Messages,
-    Tokenize,
-    Detokenize,
-    Models,
-    Alive,
-    Ping,
-    Version,
-    Load,
-    Metrics,
-}
-
-impl Endpoint {
-    fn of(path: &str) -> Option<Self> {
-        Some(match path {
-            "/v1/chat/completions" => Self::Chat,
-            "/v1/completions" => Self::Completions,
-            "/v1/responses" => Self::Responses,
-            "/v1/messages" => Self::Messages,
-            "/tokenize" => Self::Tokenize,
-            "/detokenize" => Self::Detokenize,
-            "/v1/models" => Self::Models,
-            "/health" => Self::Alive,
-            "/ping" => Self::Ping,
-            "/version" => Self::Version,
-            "/load" => Self::Load,
-            "/metrics" => Self::Metrics,
-            _ => return None,
-        })
-    }
-
-    /// Its methods, as `allow` lists them.
-    fn methods(self) -> &'static str {
-        match self {
-            Self::Chat
-            | Self::Completions
-            | Self::Responses
-            | Self::Messages
-            | Self::Tokenize
-            | Self::Detokenize => "POST",
-            Self::Models | Self::Alive | Self::Version | Self::Load | Self::Metrics => "GET",
-            Self::Ping => "GET, POST",
-        }
-    }
-}
 
 /// Answers one request.
 ///
@@ -110,7 +55,7 @@ pub(super) async fn serve(
     let call = Call { node, live, line, head, body, fault };
     match fail(&call).await? {
         Some(reply) => Ok(reply),
-        None => Ok(answer(&call).await),
+        None => Ok(vllm::answer(&call).await),
     }
 }
 
@@ -132,7 +77,7 @@ async fn fail(call: &Call) -> Result<Option<Reply>, Broken> {
         }
         Some(Fault::Stall) => {
             // A probe that waits is no request of the model.
-            let _flight = (call.head.method == Method::POST).then(|| Flight::begin(&call.node, 0));
+            let _flight = (call.head.method == Method::POST).then(|| call.begin(&Job::default()));
             pending().await
         }
         Some(Fault::Close) => Err(Broken),
@@ -149,48 +94,4 @@ async fn fail(call: &Call) -> Result<Option<Reply>, Broken> {
         )
         | None => Ok(None),
     }
-}
-
-/// The order is vLLM's: the key, the path, the method, the body.
-async fn answer(call: &Call) -> Reply {
-    let path = call.head.uri.path();
-    if !has_key(&call.head, &call.node.api_keys) {
-        return Refusal::Unauthorized.reply(Shape::OpenAi);
-    }
-    let Some(endpoint) = Endpoint::of(path) else {
-        return Refusal::UnknownPath.reply(Shape::OpenAi);
-    };
-    let mut methods = endpoint.methods().split(", ");
-    if !methods.any(|method| method == call.head.method.as_str()) {
-        return Refusal::Method(endpoint.methods()).reply(Shape::OpenAi);
-    }
-    let reply = match endpoint {
-        Endpoint::Chat => chat::answer(call).await,
-        Endpoint::Completions => completions::answer(call).await,
-        Endpoint::Responses => responses::answer(call).await,
-        Endpoint::Messages => messages::answer(call).await,
-        Endpoint::Tokenize => tokenize::tokenize(call),
-        Endpoint::Detokenize => tokenize::detokenize(call),
-        Endpoint::Models => Ok(info::models(call)),
-        Endpoint::Alive | Endpoint::Ping => Ok(reply::empty(StatusCode::OK)),
-        Endpoint::Version => Ok(info::version()),
-        Endpoint::Load => Ok(info::load(&call.node)),
-        Endpoint::Metrics => Ok(info::metrics(call)),
-    };
-    let shape = if endpoint == Endpoint::Messages { Shape::Anthropic } else { Shape::OpenAi };
-    reply.unwrap_or_else(|refusal| refusal.reply(shape))
-}
-
-/// Whether the request may pass. `x-api-key` is no key, and a preflight needs none, as in vLLM 0.32.
-fn has_key(head: &Parts, keys: &[String]) -> bool {
-    let guarded = GUARDED.iter().any(|prefix| head.uri.path().starts_with(prefix));
-    if keys.is_empty() || !guarded || head.method == Method::OPTIONS {
-        return true;
-    }
-    let value = head.headers.get(AUTHORIZATION).map(HeaderValue::to_str);
-    let Some(Ok(Some((scheme, key)))) = value.map(|value| value.map(|text| text.split_once(' ')))
-    else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("bearer") && keys.iter().any(|known| known == key)
 }

@@ -1,30 +1,22 @@
 //! A simulated vLLM 0.32 node: a real HTTP server with the node's paths, shapes and faults, but without a model.
 //!
 //! What it says is an echo of the prompt, one token for each word, so that the same request has the same answer. A
-//! request goes through these modules: `server` accepts it, `http` finds its way, one module per API answers (`chat`,
-//! `completions`, `responses`, `messages`, `tokenize`, `info`) or `refusal` says no, and `events` sends a stream at the
-//! pace of a model.
+//! request goes through these modules: `server` accepts it, `http` reads it and fails it if told to, one module of `vllm`
+//! for each API answers or refuses it, `engine` says when, and `events` sends a stream at the pace of a model.
 
 mod call;
-mod chat;
-mod completions;
-mod conversation;
+mod engine;
 mod events;
 mod faults;
 mod http;
-mod info;
-mod messages;
 mod node;
-mod openai;
-mod refusal;
 mod reply;
-mod responses;
 mod seen;
 mod server;
 mod settings;
 mod text;
-mod tokenize;
 mod tokens;
+mod vllm;
 mod wire;
 
 use std::io;

@@ -1,7 +1,6 @@
 //! What all connections of a node share: its settings of the moment, its counts and its record.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,28 +54,6 @@ pub(super) struct Totals {
     pub(super) at_length: AtomicU64,
     /// Answers that a fault ended.
     pub(super) failed: AtomicU64,
-}
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finish {
-    /// It said all it had to say.
-    Stop,
-    /// It has as many tokens as were asked for.
-    Length,
-    /// A fault.
-    Error,
-}
-
-impl Finish {
-    /// `finish_reason` in OpenAI's API.
-    pub(super) fn reason(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::Error => "error",
-        }
-    }
 }
 
 /// A node.
@@ -138,57 +115,6 @@ impl Node {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         format!("{:016x}", z ^ (z >> 31))
-    }
-}
-
-/// A request for an answer of the model, from its arrival until its last byte is handed to the connection. Dropped
-/// before it is finished, it is one that its client left.
-pub(super) struct Flight {
-    node: Arc<Node>,
-    finished: bool,
-}
-
-impl Flight {
-    /// One more request is being answered.
-    pub(super) fn begin(node: &Arc<Node>, prompt_tokens: usize) -> Self {
-        node.totals.prompt_tokens.fetch_add(prompt_tokens as u64, Ordering::Relaxed);
-        node.counts.send_modify(|counts| counts.running += 1);
-        Self { node: node.clone(), finished: false }
-    }
-
-    /// So many tokens were made.
-    pub(super) fn made(&self, tokens: usize) {
-        self.node.totals.generation_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
-    }
-
-    /// The answer has come to its end; a second end changes nothing.
-    pub(super) fn finish(&mut self, finish: Finish) {
-        if self.finished {
-            return;
-        }
-        self.finished = true;
-        let totals = &self.node.totals;
-        let total = match finish {
-            Finish::Stop => &totals.stopped,
-            Finish::Length => &totals.at_length,
-            Finish::Error => &totals.failed,
-        };
-        total.fetch_add(1, Ordering::Relaxed);
-        self.node.counts.send_modify(|counts| {
-            counts.running -= 1;
-            counts.finished += 1;
-        });
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.node.counts.send_modify(|counts| {
-                counts.running -= 1;
-                counts.aborted += 1;
-            });
-        }
     }
 }
 

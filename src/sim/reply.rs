@@ -9,8 +9,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SERVER, VARY};
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::{Frame, SizeHint};
 
+use super::engine::Flight;
 use super::events::Events;
-use super::node::Flight;
 use super::wire::{Ending, Line};
 
 /// The connection ends here, on purpose.

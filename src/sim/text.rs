@@ -6,25 +6,25 @@ use super::tokens;
 const OPENING: [&str; 3] = ["You", " said", ":"];
 
 /// What an empty prompt said.
-const NOTHING: &str = " nothing";
+const NOTHING: &str = "nothing";
 
 /// The words of an answer: `You said:`, then the prompt, again and again. Each token is kept as JSON writes it within
 /// quotes, since every use of it is in JSON.
 pub(super) struct Text {
     echo: Vec<Box<str>>,
+    /// Ids of `echo`.
+    ids: Vec<u32>,
 }
 
 impl Text {
     /// The answer to `prompt`, of which no more than `length` tokens will be asked.
     pub(super) fn answering(prompt: &str, length: usize) -> Self {
         let prompt = prompt.trim();
-        let mut echo: Vec<Box<str>> =
-            tokens::split(prompt).take(length).map(within_quotes).collect();
-        match echo.first_mut() {
-            Some(first) => *first = format!(" {first}").into(),
-            None => echo.push(NOTHING.into()),
-        }
-        Self { echo }
+        // The opening ends with a mark, so a space comes before the prompt, here and wherever it begins anew.
+        let said = format!(" {}", if prompt.is_empty() { NOTHING } else { prompt });
+        let ids = tokens::ids(tokens::split(&said).take(length));
+        let echo = tokens::split(&said).take(length).map(within_quotes).collect();
+        Self { echo, ids }
     }
 
     /// The token at `place`, counted from 0, as JSON within quotes.
@@ -33,6 +33,13 @@ impl Text {
             Some(token) => token,
             None => &self.echo[(place - OPENING.len()) % self.echo.len()],
         }
+    }
+
+    /// The ids of the first `length` tokens.
+    pub(super) fn ids(&self, length: usize) -> Vec<u32> {
+        let opening = tokens::ids(OPENING.into_iter().take(length));
+        let rest = length.saturating_sub(opening.len());
+        opening.into_iter().chain(self.ids.iter().copied().cycle().take(rest)).collect()
     }
 
     /// The first `length` tokens, as JSON within quotes.

@@ -25,11 +25,6 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// How many tokens `text` has.
-pub(super) fn count(text: &str) -> usize {
-    split(text).count()
-}
-
 /// Length in bytes of the first token: space, then letters and digits or one other mark.
 fn first_token_bytes(text: &str) -> usize {
     let mut in_space = true;
@@ -83,6 +78,11 @@ impl Vocabulary {
     }
 }
 
+/// The ids of `tokens`, without a memory of their texts.
+pub(super) fn ids<'a>(tokens: impl Iterator<Item = &'a str>) -> Vec<u32> {
+    tokens.map(id).collect()
+}
+
 /// FNV-1a, folded to 31 bits: clients keep ids in signed integers.
 fn id(token: &str) -> u32 {
     let hash = token.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -99,7 +99,7 @@ mod tests {
     fn a_word_or_a_mark_with_its_space_is_one_token() {
         let tokens: Vec<_> = split("Привет, мир 😀!  \n").collect();
         assert_eq!(tokens, ["Привет", ",", " мир", " 😀", "!", "  \n"]);
-        assert_eq!(count(""), 0);
+        assert_eq!(split("").count(), 0);
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderValue, StatusCode};
 
-use super::call::Call;
-use super::node::{Node, unix_seconds};
-use super::reply::{self, Reply};
-use super::text::quoted;
 use crate::names::ModelName;
+use crate::sim::call::Call;
+use crate::sim::node::{Node, unix_seconds};
+use crate::sim::reply::{self, Reply};
+use crate::sim::text::quoted;
 
 /// `GET /v1/models`.
 pub(super) fn models(call: &Call) -> Reply {

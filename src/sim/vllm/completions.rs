@@ -5,14 +5,16 @@ use std::fmt::Write;
 use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
-use super::call::{Call, integer, streamed};
-use super::events::{Part, Pause, Script, Step};
-use super::node::{Finish, Flight, unix_seconds};
 use super::openai::{self, Answer, FINGERPRINT, LAST_WORDS, StreamUsage};
 use super::refusal::Refusal;
-use super::reply::Reply;
-use super::text::{Text, quoted};
-use super::tokens;
+use super::request::{integer, streamed};
+use crate::sim::call::Call;
+use crate::sim::engine::{Finish, Flight, Job};
+use crate::sim::events::{Part, Pause, Script, Step};
+use crate::sim::node::unix_seconds;
+use crate::sim::reply::Reply;
+use crate::sim::text::{Text, quoted};
+use crate::sim::tokens;
 
 /// Prompts of one request at most: the largest batches that benchmarks send. vLLM has no bound.
 const PROMPTS_MAX: usize = 1_024;
@@ -28,12 +30,15 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
     let choices = openai::choices(&body)?;
     openai::check_sampling(&body)?;
     let prompts = prompts(call, &body)?;
-    let counts: Vec<usize> = prompts.iter().map(|prompt| tokens::count(prompt)).collect();
-    let longest = counts.iter().max().copied().unwrap_or_default();
+    let ids: Vec<_> = prompts.iter().map(|prompt| tokens::ids(tokens::split(prompt))).collect();
+    let longest = ids.iter().map(Vec::len).max().unwrap_or_default();
     let length = call.length(integer(&body, "max_tokens")?, longest)?;
-    let texts = prompts.iter().map(|prompt| Text::answering(prompt, length.tokens)).collect();
-    let answer = Answer { texts, choices, length, prompt_tokens: counts.iter().sum() };
-    let flight = Flight::begin(&call.node, answer.prompt_tokens);
+    let texts: Vec<_> =
+        prompts.iter().map(|prompt| Text::answering(prompt, length.tokens)).collect();
+    let answers = texts.iter().flat_map(|text| text.ids(length.tokens)).collect();
+    let job = Job { prompt: ids.concat(), answer: answers };
+    let answer = Answer { texts, choices, length, prompt_tokens: job.prompt.len() };
+    let flight = call.begin(&job);
     let (id, created, model) = (call.id(), unix_seconds(), quoted(model.as_str()));
     let head = format!(
         r#"{{"id":"cmpl-{id}","object":"text_completion","created":{created},"model":{model},"choices":["#
@@ -42,7 +47,7 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
         let script = CompletionScript { head: format!("data: {head}"), answer, usage, place: 0 };
         return Ok(call.stream(flight, script));
     }
-    call.whole(flight, length, answer.tokens(), whole(head, &answer)).await
+    Ok(call.whole(flight, length, answer.tokens(), |flight| whole(head, &answer, flight)).await?)
 }
 
 /// The prompts: a text, token ids, or a list of either.
@@ -78,7 +83,7 @@ fn prompts(call: &Call, body: &Value) -> Result<Vec<String>, Refusal> {
 }
 
 /// The answer in one piece.
-fn whole(mut out: String, answer: &Answer) -> String {
+fn whole(mut out: String, answer: &Answer, flight: &Flight) -> String {
     for choice in 0..answer.width() {
         let comma = if choice == 0 { "" } else { "," };
         let (text, reason) = (answer.text(choice), answer.length.finish.reason());
@@ -87,7 +92,7 @@ fn whole(mut out: String, answer: &Answer) -> String {
             r#"{comma}{{"index":{choice},"text":"{text}","logprobs":null,"finish_reason":"{reason}","stop_reason":null,"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null,"routed_experts":null}}"#
         );
     }
-    let usage = answer.usage();
+    let usage = answer.usage(flight);
     let _ = write!(
         out,
         r#"],"service_tier":null,"system_fingerprint":"{FINGERPRINT}","usage":{usage},"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}}"#
@@ -132,14 +137,14 @@ impl CompletionScript {
 }
 
 impl Script for CompletionScript {
-    fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
+    fn next(&mut self, flight: &Flight, out: &mut BytesMut) -> Option<Step> {
         let (width, tokens) = (self.answer.width(), self.answer.tokens());
         let part = Part::at(self.place, 0, tokens);
         self.place += 1;
         match part {
             Part::Opening(_) => None,
             Part::Token(place) => Some(self.write_token(place % width, place / width, out)),
-            Part::End(place) => self.answer.close(place, self.usage, &self.head, out),
+            Part::End(place) => self.answer.close(place, (self.usage, flight), &self.head, out),
         }
     }
 

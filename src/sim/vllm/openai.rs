@@ -5,11 +5,12 @@ use std::fmt::Write;
 use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
-use super::call::{Length, integer, streamed};
-use super::events::{Pause, Step};
-use super::node::Finish;
 use super::refusal::Refusal;
-use super::text::Text;
+use super::request::{integer, streamed};
+use crate::sim::call::Length;
+use crate::sim::engine::{Finish, Flight};
+use crate::sim::events::{Pause, Step};
+use crate::sim::text::Text;
 
 /// Choices of one request at most: far more than anyone shows, few enough to be counted.
 const CHOICES_MAX: i64 = 128;
@@ -71,7 +72,7 @@ impl Answer {
     }
 
     /// `usage` of an answer that is not streamed.
-    pub(super) fn usage(&self) -> String {
+    pub(super) fn usage(&self, _: &Flight) -> String {
         let (prompt, answer) = (self.prompt_tokens, self.tokens());
         format!(
             r#"{{"prompt_tokens":{prompt},"total_tokens":{},"completion_tokens":{answer},"prompt_tokens_details":null,"completion_tokens_details":null}}"#,
@@ -94,7 +95,7 @@ impl Answer {
     pub(super) fn close(
         &self,
         mut place: usize,
-        usage: StreamUsage,
+        (usage, _): (StreamUsage, &Flight),
         head: &str,
         out: &mut BytesMut,
     ) -> Option<Step> {

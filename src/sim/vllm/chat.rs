@@ -4,14 +4,16 @@ use std::fmt::Write;
 
 use bytes::{BufMut, BytesMut};
 
-use super::call::{Call, integer, list, streamed};
 use super::conversation::Conversation;
-use super::events::{Part, Pause, Script, Step};
-use super::node::{Finish, Flight, unix_seconds};
 use super::openai::{self, Answer, FINGERPRINT, LAST_WORDS, StreamUsage};
 use super::refusal::Refusal;
-use super::reply::Reply;
-use super::text::{Text, quoted};
+use super::request::{integer, list, streamed};
+use crate::sim::call::Call;
+use crate::sim::engine::{Finish, Flight, Job};
+use crate::sim::events::{Part, Pause, Script, Step};
+use crate::sim::node::unix_seconds;
+use crate::sim::reply::Reply;
+use crate::sim::text::{Text, quoted};
 
 /// Answers a chat.
 ///
@@ -30,12 +32,13 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
         return Err(Refusal::Value { says: says.to_owned(), param: None });
     }
     let chat = Conversation::of(messages);
-    let prompt_tokens = chat.count();
+    let prompt = chat.ids();
     let named = integer(&body, "max_completion_tokens")?.or(integer(&body, "max_tokens")?);
-    let length = call.length(named, prompt_tokens)?;
-    let texts = vec![Text::answering(chat.last_user(), length.tokens)];
-    let answer = Answer { texts, choices, length, prompt_tokens };
-    let flight = Flight::begin(&call.node, prompt_tokens);
+    let length = call.length(named, prompt.len())?;
+    let text = Text::answering(chat.last_user(), length.tokens);
+    let job = Job { prompt, answer: text.ids(length.tokens) };
+    let answer = Answer { texts: vec![text], choices, length, prompt_tokens: job.prompt.len() };
+    let flight = call.begin(&job);
     let (id, created, model) = (call.id(), unix_seconds(), quoted(model.as_str()));
     if streamed(&body) {
         let head = format!(
@@ -46,11 +49,11 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
     let head = format!(
         r#"{{"id":"chatcmpl-{id}","object":"chat.completion","created":{created},"model":{model},"choices":["#
     );
-    call.whole(flight, length, answer.tokens(), whole(head, &answer)).await
+    Ok(call.whole(flight, length, answer.tokens(), |flight| whole(head, &answer, flight)).await?)
 }
 
 /// The answer in one piece.
-fn whole(mut out: String, answer: &Answer) -> String {
+fn whole(mut out: String, answer: &Answer, flight: &Flight) -> String {
     for choice in 0..answer.width() {
         let comma = if choice == 0 { "" } else { "," };
         let (text, reason) = (answer.text(choice), answer.length.finish.reason());
@@ -59,7 +62,7 @@ fn whole(mut out: String, answer: &Answer) -> String {
             r#"{comma}{{"index":{choice},"message":{{"role":"assistant","content":"{text}","refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null}},"logprobs":null,"finish_reason":"{reason}","stop_reason":null,"token_ids":null,"routed_experts":null}}"#
         );
     }
-    let usage = answer.usage();
+    let usage = answer.usage(flight);
     let _ = write!(
         out,
         r#"],"service_tier":null,"system_fingerprint":"{FINGERPRINT}","usage":{usage},"prompt_logprobs":null,"prompt_token_ids":null,"prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}}"#
@@ -116,14 +119,14 @@ impl ChatScript {
 }
 
 impl Script for ChatScript {
-    fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
+    fn next(&mut self, flight: &Flight, out: &mut BytesMut) -> Option<Step> {
         let (roles, tokens) = (self.answer.width(), self.answer.tokens());
         let part = Part::at(self.place, roles, tokens);
         self.place += 1;
         match part {
             Part::Opening(choice) => Some(self.write_role(choice, out)),
             Part::Token(place) => Some(self.write_token(place % roles, place / roles, out)),
-            Part::End(place) => self.answer.close(place, self.usage, &self.head, out),
+            Part::End(place) => self.answer.close(place, (self.usage, flight), &self.head, out),
         }
     }
 

@@ -5,12 +5,17 @@ use http::header::{ALLOW, VARY};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::reply::{self, Reply};
-use super::text::quoted;
+use crate::sim::call::EngineDied;
+use crate::sim::reply::{self, Reply};
+use crate::sim::text::quoted;
+
+/// The message of vLLM 0.32 when its engine has died.
+const ENGINE_DIED: &str =
+    "EngineCore encountered an issue. See stack trace (above) for the root cause.";
 
 /// Why a request is not answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::sim) enum Refusal {
     /// The key is missing or wrong.
     Unauthorized,
     /// No such path.
@@ -58,11 +63,17 @@ pub(super) enum Refusal {
 
 /// In which API the caller is told.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(in crate::sim) enum Shape {
     /// `{"error":{...}}`.
     OpenAi,
     /// `{"type":"error","error":{...}}`; only for what the handler of `/v1/messages` itself finds.
     Anthropic,
+}
+
+impl From<EngineDied> for Refusal {
+    fn from(_: EngineDied) -> Self {
+        Self::Fault(StatusCode::INTERNAL_SERVER_ERROR, ENGINE_DIED.to_owned())
+    }
 }
 
 impl Refusal {
@@ -77,7 +88,7 @@ impl Refusal {
     }
 
     /// The answer.
-    pub(super) fn reply(&self, shape: Shape) -> Reply {
+    pub(in crate::sim) fn reply(&self, shape: Shape) -> Reply {
         let mut reply = reply::json(self.status(), self.body(shape));
         match self {
             // The key is checked before CORS is.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::tokens;
+use crate::sim::tokens;
 
 const START: &str = "<|im_start|>";
 const END: &str = "<|im_end|>";
@@ -43,9 +43,9 @@ impl Conversation {
         from_last.find(|(role, _)| role == "user").map_or("", |(_, text)| text)
     }
 
-    /// The length of the prompt in tokens.
-    pub(super) fn count(&self) -> usize {
-        self.tokens(true).count()
+    /// The prompt's tokens as ids, with the beginning of an answer.
+    pub(super) fn ids(&self) -> Vec<u32> {
+        tokens::ids(self.tokens(true))
     }
 
     /// The tokens of the prompt, with the beginning of an answer or without.

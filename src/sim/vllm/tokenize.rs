@@ -3,12 +3,13 @@
 use http::StatusCode;
 use serde_json::Value;
 
-use super::call::{Call, list};
 use super::conversation::Conversation;
 use super::refusal::Refusal;
-use super::reply::{self, Reply};
-use super::text::quoted;
-use super::tokens;
+use super::request::list;
+use crate::sim::call::Call;
+use crate::sim::reply::{self, Reply};
+use crate::sim::text::quoted;
+use crate::sim::tokens;
 
 /// The ids of a prompt or a chat, the same tokens that `usage` counts.
 ///

@@ -5,14 +5,16 @@ use std::fmt::Write;
 use bytes::BytesMut;
 use serde_json::Value;
 
-use super::call::{Call, Length, integer, streamed};
 use super::conversation::{Conversation, text_of};
-use super::events::{Part, Pause, Script, Step};
-use super::node::{Finish, Flight, unix_seconds};
 use super::openai;
 use super::refusal::Refusal;
-use super::reply::Reply;
-use super::text::{Text, quoted};
+use super::request::{integer, streamed};
+use crate::sim::call::{Call, Length};
+use crate::sim::engine::{Finish, Flight, Job};
+use crate::sim::events::{Part, Pause, Script, Step};
+use crate::sim::node::unix_seconds;
+use crate::sim::reply::Reply;
+use crate::sim::text::{Text, quoted};
 
 /// Events before the first token.
 const OPENING: usize = 4;
@@ -29,10 +31,12 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
     let chat = conversation(&body)?;
     let model = call.model(&body)?;
     openai::check_sampling(&body)?;
-    let prompt_tokens = chat.count();
+    let prompt = chat.ids();
+    let prompt_tokens = prompt.len();
     let named = integer(&body, "max_output_tokens")?;
     let length = call.length(named, prompt_tokens)?;
     let text = Text::answering(chat.last_user(), length.tokens);
+    let job = Job { prompt, answer: text.ids(length.tokens) };
     let limit = named.unwrap_or_else(|| (call.node.max_model_len - prompt_tokens) as i64);
     let response = Response {
         before: format!(
@@ -47,12 +51,11 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
         length,
         prompt_tokens,
     };
-    let flight = Flight::begin(&call.node, prompt_tokens);
+    let flight = call.begin(&job);
     if streamed(&body) {
         return Ok(call.stream(flight, ResponseScript { response, place: 0 }));
     }
-    let whole = response.completed();
-    call.whole(flight, length, length.tokens, whole).await
+    Ok(call.whole(flight, length, length.tokens, |flight| response.completed(flight)).await?)
 }
 
 /// The chat behind `instructions` and `input`: a text, or a list of messages.
@@ -113,14 +116,15 @@ impl Response {
     }
 
     /// As it is at the end.
-    fn completed(&self) -> String {
+    fn completed(&self, flight: &Flight) -> String {
+        let cached = flight.cached_tokens();
         let (details, status) = match self.length.finish {
             Finish::Stop => ("null", "completed"),
             Finish::Length | Finish::Error => (r#"{"reason":"max_output_tokens"}"#, "incomplete"),
         };
         let (input, output) = (self.prompt_tokens, self.length.tokens);
         let usage = format!(
-            r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":0,"cache_write_tokens":0,"input_tokens_per_turn":[],"cached_tokens_per_turn":[]}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":0,"tool_output_tokens":0,"output_tokens_per_turn":[],"tool_output_tokens_per_turn":[]}},"total_tokens":{}}}"#,
+            r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":{cached},"cache_write_tokens":0,"input_tokens_per_turn":[],"cached_tokens_per_turn":[]}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":0,"tool_output_tokens":0,"output_tokens_per_turn":[],"tool_output_tokens_per_turn":[]}},"total_tokens":{}}}"#,
             input + output
         );
         self.render(details, &self.message("completed"), status, &usage)
@@ -212,7 +216,7 @@ impl ResponseScript {
         }
     }
 
-    fn write_end(&self, place: usize, out: &mut BytesMut) -> Option<Step> {
+    fn write_end(&self, place: usize, flight: &Flight, out: &mut BytesMut) -> Option<Step> {
         let (response, item) = (&self.response, &self.response.item);
         Some(match place {
             0 => {
@@ -240,7 +244,7 @@ impl ResponseScript {
             }
             3 => self.write(
                 "completed",
-                &format!(r#""response":{}"#, response.completed()),
+                &format!(r#""response":{}"#, response.completed(flight)),
                 None,
                 out,
             ),
@@ -250,11 +254,11 @@ impl ResponseScript {
 }
 
 impl Script for ResponseScript {
-    fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
+    fn next(&mut self, flight: &Flight, out: &mut BytesMut) -> Option<Step> {
         let step = match Part::at(self.place, OPENING, self.response.length.tokens) {
             Part::Opening(_) => self.write_opening(out),
             Part::Token(place) => self.write_token(place, out),
-            Part::End(place) => self.write_end(place, out)?,
+            Part::End(place) => self.write_end(place, flight, out)?,
         };
         self.place += 1;
         Some(step)

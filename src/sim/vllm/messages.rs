@@ -4,14 +4,15 @@ use std::fmt::Write;
 
 use bytes::{BufMut, BytesMut};
 
-use super::call::{Call, Length, integer, list, streamed};
 use super::conversation::{Conversation, text_of};
-use super::events::{Part, Pause, Script, Step};
-use super::node::{Finish, Flight};
 use super::openai;
 use super::refusal::Refusal;
-use super::reply::Reply;
-use super::text::{Text, quoted};
+use super::request::{integer, list, streamed};
+use crate::sim::call::{Call, Length};
+use crate::sim::engine::{Finish, Flight, Job};
+use crate::sim::events::{Part, Pause, Script, Step};
+use crate::sim::reply::Reply;
+use crate::sim::text::{Text, quoted};
 
 /// Events before the first token.
 const OPENING: usize = 2;
@@ -42,17 +43,17 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
         chat.say("system", text_of(Some(system)));
     }
     chat.say_all(messages);
-    let input_tokens = chat.count();
+    let prompt = chat.ids();
+    let input_tokens = prompt.len();
     let length = call.own_length(call.length(Some(max_tokens), input_tokens)?.tokens);
     let text = Text::answering(chat.last_user(), length.tokens);
-    let flight = Flight::begin(&call.node, input_tokens);
+    let flight = call.begin(&Job { prompt, answer: text.ids(length.tokens) });
     let message =
         Message { id: call.id(), model: quoted(model.as_str()), text, length, input_tokens };
     if streamed(&body) {
         return Ok(call.stream(flight, MessageScript { message, place: 0 }));
     }
-    let whole = message.whole();
-    call.whole(flight, length, length.tokens, whole).await
+    Ok(call.whole(flight, length, length.tokens, |_| message.whole()).await?)
 }
 
 /// One message of the assistant.
@@ -136,7 +137,7 @@ impl MessageScript {
 }
 
 impl Script for MessageScript {
-    fn next(&mut self, out: &mut BytesMut) -> Option<Step> {
+    fn next(&mut self, _: &Flight, out: &mut BytesMut) -> Option<Step> {
         let step = match Part::at(self.place, OPENING, self.message.length.tokens) {
             Part::Opening(_) => self.write_opening(out),
             Part::Token(place) => self.write_token(place, out),
