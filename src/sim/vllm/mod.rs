@@ -5,6 +5,7 @@ mod completions;
 mod conversation;
 mod info;
 mod messages;
+mod metrics;
 mod openai;
 mod refusal;
 mod request;
@@ -97,7 +98,7 @@ pub(super) async fn answer(call: &Call) -> Reply {
         Endpoint::Alive | Endpoint::Ping => Ok(reply::empty(StatusCode::OK)),
         Endpoint::Version => Ok(info::version()),
         Endpoint::Load => Ok(info::load(&call.node)),
-        Endpoint::Metrics => Ok(info::metrics(call)),
+        Endpoint::Metrics => Ok(metrics::metrics(call)),
     };
     let shape = if endpoint == Endpoint::Messages { Shape::Anthropic } else { Shape::OpenAi };
     reply.unwrap_or_else(|refusal| refusal.reply(shape))
