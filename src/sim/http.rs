@@ -90,7 +90,8 @@ async fn fail(call: &Call) -> Result<Option<Reply>, Broken> {
         Some(Fault::Refuse(back_after)) => {
             let until = back_after.map(|time| Instant::now() + time.min(PAUSE_MAX));
             call.node.course.send_replace(Course::Refuse(until));
-            Err(Broken)
+            // The connection goes with all others, once the port is closed.
+            pending().await
         }
         Some(Fault::Close) => Err(Broken),
         Some(Fault::Reset) => {

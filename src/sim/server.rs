@@ -59,8 +59,7 @@ pub(super) async fn run(mut listener: TcpListener, node: Arc<Node>) {
                 }
             }
             Course::Refuse(_) => {
-                connections.shutdown().await;
-                match refuse(listener, &node, &mut told).await {
+                match refuse(listener, &node, (&mut connections, &mut told)).await {
                     Ok(Some(open)) => listener = open,
                     // Either it is the end, or somebody else has taken the port: to clients that is the same.
                     Ok(None) | Err(_) => {
@@ -108,11 +107,11 @@ async fn serve_until_told(
 }
 
 /// Closes the port and keeps it, until it is time to listen again; none if that time never comes. A bound socket that
-/// does not listen refuses.
+/// does not listen refuses. The connections go after it: whose connection is gone finds the port closed.
 async fn refuse(
     listener: TcpListener,
     node: &Node,
-    told: &mut watch::Receiver<Course>,
+    (connections, told): (&mut JoinSet<()>, &mut watch::Receiver<Course>),
 ) -> io::Result<Option<TcpListener>> {
     let addr = listener.local_addr()?;
     drop(listener);
@@ -122,6 +121,7 @@ async fn refuse(
     };
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
+    connections.shutdown().await;
     loop {
         let course = *told.borrow_and_update();
         match course {

@@ -45,6 +45,12 @@ impl Running {
         self.prefill_ends + self.request.first_token
     }
 
+    /// When its prefill begins and ends.
+    #[cfg(test)]
+    pub(super) fn prefill(&self) -> (Instant, Instant) {
+        (self.prefill_begins, self.prefill_ends)
+    }
+
     /// Tokens of which there are keys and values, `made` tokens of the answer included.
     fn computed(&self, made: usize, now: Instant) -> usize {
         let took = (self.prefill_ends - self.prefill_begins).as_secs_f64();

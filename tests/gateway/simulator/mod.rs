@@ -1,7 +1,11 @@
 //! The simulated node tells the story of a vLLM 0.32 node: each test is one thing that a gateway relies on.
 
 mod answers;
+mod engine;
+mod engine_leaving;
 mod faults;
+mod faults_ends;
+mod metrics;
 mod refusals;
 mod streams;
 mod support;
