@@ -73,7 +73,7 @@ impl Call {
         body: impl FnOnce(&Flight) -> String,
     ) -> Result<Reply, EngineDied> {
         if let Some(why) = flight.refused() {
-            return Ok(refused(why));
+            return Ok(Refusal::from(why).reply(Shape::OpenAi));
         }
         poll_fn(|cx| flight.poll_first_token(cx)).await;
         let rest = self.time_after_first(length.tokens);
@@ -109,7 +109,7 @@ impl Call {
     /// The answer as a stream of events.
     pub(super) fn stream(&self, flight: Flight, script: impl Script + 'static) -> Reply {
         if let Some(why) = flight.refused() {
-            return refused(why);
+            return Refusal::from(why).reply(Shape::OpenAi);
         }
         let events = Events::new(Box::new(script), self.live.token_delay, flight);
         let events = match (&self.fault, self.broken_off()) {
@@ -124,6 +124,16 @@ impl Call {
             _ => events,
         };
         reply::stream(events)
+    }
+
+    /// The events of an answer that outlives its connection: only the engine's death can break it off.
+    pub(super) fn events(&self, flight: Flight, script: impl Script + 'static) -> Events {
+        let events = Events::new(Box::new(script), self.live.token_delay, flight);
+        match self.fault {
+            Some(Fault::DieAfter(after)) => events.dying_after(after),
+            Some(Fault::KillAfter { events: after, exit }) => events.killing_after(after, exit),
+            _ => events,
+        }
     }
 
     /// How the connection ends on this request.
@@ -151,11 +161,12 @@ impl Call {
     }
 }
 
-/// The answer to a request that the engine does not take: also one for a stream is told so before any event.
-fn refused(why: Health) -> Reply {
-    let refusal = match why {
-        Health::Drains => Refusal::Fault(StatusCode::INTERNAL_SERVER_ERROR, SHUT_DOWN.to_owned()),
-        Health::Serves | Health::Dead => Refusal::from(EngineDied),
-    };
-    refusal.reply(Shape::OpenAi)
+/// What is told to a request that the engine does not take: also one for a stream is told so before any event.
+impl From<Health> for Refusal {
+    fn from(why: Health) -> Self {
+        match why {
+            Health::Drains => Self::Fault(StatusCode::INTERNAL_SERVER_ERROR, SHUT_DOWN.to_owned()),
+            Health::Serves | Health::Dead => Self::from(EngineDied),
+        }
+    }
 }

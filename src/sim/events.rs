@@ -42,7 +42,7 @@ pub(super) trait Script: Send {
     /// Why the answer ends when the script does.
     fn finish(&self) -> Finish;
 
-    /// What is sent instead of the rest when the engine dies.
+    /// What is sent instead of the rest when the engine dies. Nothing at all: the connection goes.
     fn last_words(&self) -> &'static [&'static str];
 }
 
@@ -180,12 +180,12 @@ impl Events {
             }
             Some((after, Fate::Dies)) if self.sent >= *after => {
                 self.die();
-                Poll::Ready(None)
+                self.poll_fate(cx)
             }
             Some((after, Fate::Kills(exit))) if self.sent >= *after => {
                 self.flight.node().die(*exit);
                 self.die();
-                Poll::Ready(None)
+                self.poll_fate(cx)
             }
             _ => Poll::Ready(None),
         }
@@ -194,11 +194,12 @@ impl Events {
     /// What is said from now on is that the engine has died.
     fn die(&mut self) {
         self.flight.finish(Finish::Error);
-        self.script = Box::new(LastWords(self.script.last_words().iter()));
+        let words = self.script.last_words();
+        self.script = Box::new(LastWords(words.iter()));
         self.held = None;
         self.sleep = None;
         self.at_first_token = false;
-        self.fate = None;
+        self.fate = words.is_empty().then_some((0, Fate::Breaks(Break::EndSoon)));
     }
 }
 

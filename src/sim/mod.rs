@@ -12,8 +12,10 @@
 //! - A prompt is computed in one stretch, not in chunks between the tokens of others, and does not slow these down.
 //! - A client that reads slowly holds up its own answer; vLLM would have made it already.
 //! - `vllm:inter_token_latency_seconds` has the mean of each request, as many times as there were steps.
+//! - Answers of `/v1/responses` are kept, as with `VLLM_ENABLE_RESPONSES_API_STORE=1`: the last 1,000, or fewer if large.
 //! - Each model of several has prompts of its own in the cache; in vLLM they are names of one model.
 
+mod background;
 mod call;
 mod engine;
 mod events;
@@ -36,6 +38,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use self::background::Background;
 use self::engine::PAUSE_MAX;
 pub use self::faults::{Fault, NotAFault};
 pub use self::node::Counts;
@@ -54,6 +57,8 @@ pub struct Simulator {
     node: Arc<Node>,
     /// One task; dropping it ends all connections.
     task: JoinSet<()>,
+    /// Answers that are made in the background.
+    background: Arc<Background>,
 }
 
 impl Simulator {
@@ -66,10 +71,11 @@ impl Simulator {
         settings.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let addr = listener.local_addr()?;
         let listener = server::listener(listener)?;
-        let node = Arc::new(Node::new(settings));
+        let background = Arc::new(Background::default());
+        let node = Arc::new(Node::new(settings, background.spawner()));
         let mut task = JoinSet::new();
         task.spawn(server::run(listener, node.clone()));
-        Ok(Self { addr, node, task })
+        Ok(Self { addr, node, task, background })
     }
 
     /// Where it listens.
@@ -200,5 +206,9 @@ impl Simulator {
     async fn end(mut self, course: Course) {
         self.node.course.send_replace(course);
         while self.task.join_next().await.is_some() {}
+        match course {
+            Course::Finish => self.background.finish().await,
+            _ => self.background.stop().await,
+        }
     }
 }

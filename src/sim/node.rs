@@ -9,12 +9,14 @@ use http::Method;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::background::Spawner;
 use super::engine::{Engine, PAUSE_MAX};
 use super::faults::Fault;
 use super::seen::Record;
 use super::server::Course;
 use super::settings::Settings;
 use super::tokens::Vocabulary;
+use super::vllm::Store;
 use crate::names::ModelName;
 
 /// How many requests there are and were.
@@ -63,6 +65,10 @@ pub(super) struct Node {
     pub(super) vocabulary: Vocabulary,
     /// None: nothing is kept.
     pub(super) record: Option<Record>,
+    /// Answers of `/v1/responses`.
+    pub(super) responses: Store,
+    /// For work that goes on when its request is answered.
+    pub(super) background: Spawner,
     /// Watched by tests.
     pub(super) counts: watch::Sender<Counts>,
     /// Who makes the answers.
@@ -81,7 +87,7 @@ pub(super) struct Node {
 
 impl Node {
     /// A node that has seen nothing yet. The settings were checked.
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, background: Spawner) -> Self {
         let live = Live {
             models: settings.models.clone(),
             first_token: settings.first_token,
@@ -98,6 +104,8 @@ impl Node {
             prompt_tokens_details: settings.enable_prompt_tokens_details,
             vocabulary: Vocabulary::default(),
             record: settings.record.then(Record::default),
+            responses: Store::default(),
+            background,
             engine: Engine::new(&settings, counts.clone()),
             counts,
             started: since_1970().as_secs_f64(),

@@ -25,6 +25,8 @@ pub(super) enum Break {
     /// The connection goes, in this way.
     End(Arc<Line>, Ending),
     /// It goes as soon as what was sent before is on the wire.
+    EndSoon,
+    /// It goes at once.
     EndNow,
 }
 
@@ -35,6 +37,10 @@ impl Break {
             Self::Stall => Poll::Pending,
             Self::End(line, ending) => {
                 line.will_end(*ending);
+                *self = Self::EndSoon;
+                self.poll(cx)
+            }
+            Self::EndSoon => {
                 *self = Self::EndNow;
                 // hyper writes out what it holds only when the body pauses.
                 cx.waker().wake_by_ref();
@@ -45,12 +51,20 @@ impl Break {
     }
 }
 
+/// Events that are made elsewhere.
+pub(super) trait Feed: Send {
+    /// The next event; none after the last.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>>;
+}
+
 /// The body of an answer.
 pub(super) enum Body {
     /// All of it at once.
     Whole(Bytes),
     /// A stream, each event one HTTP chunk.
     Events(Box<Events>),
+    /// The same, of events that are made elsewhere.
+    Feed(Box<dyn Feed>),
     /// The first part of a body that never becomes whole.
     Torn {
         /// What is sent of it.
@@ -74,6 +88,7 @@ impl hyper::body::Body for Body {
             Self::Events(events) => {
                 events.poll_event(cx).map(|event| Some(event?.map(Frame::data)))
             }
+            Self::Feed(feed) => feed.poll_event(cx).map(|event| Some(event?.map(Frame::data))),
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Torn { part, then, .. } if part.is_empty() => {
                 then.poll(cx).map(|broken| Some(Err(broken)))
@@ -91,7 +106,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Events(_) | Self::Torn { .. } => SizeHint::default(),
+            Self::Events(_) | Self::Feed(_) | Self::Torn { .. } => SizeHint::default(),
         }
     }
 }
@@ -116,8 +131,17 @@ pub(super) fn typed(status: StatusCode, content_type: HeaderValue, body: Bytes) 
 
 /// A stream of events.
 pub(super) fn stream(events: Events) -> Reply {
+    streaming(Body::Events(Box::new(events)))
+}
+
+/// A stream of events that are made elsewhere.
+pub(super) fn feed(feed: impl Feed + 'static) -> Reply {
+    streaming(Body::Feed(Box::new(feed)))
+}
+
+fn streaming(body: Body) -> Reply {
     let content_type = HeaderValue::from_static("text/event-stream; charset=utf-8");
-    headed(StatusCode::OK, Some(content_type), Body::Events(Box::new(events)))
+    headed(StatusCode::OK, Some(content_type), body)
 }
 
 /// Half of a JSON body under a head that promises all of it.

@@ -64,6 +64,9 @@ pub struct Settings {
     /// Show `prompt_tokens_details` in usage: how many tokens were found in the cache
     #[arg(long)]
     pub enable_prompt_tokens_details: bool,
+    /// Keep no answer of `/v1/responses`, as vLLM without `VLLM_ENABLE_RESPONSES_API_STORE=1`
+    #[arg(long = "no-responses-api-store", action = clap::ArgAction::SetFalse)]
+    pub responses_api_store: bool,
     /// Longest prompt and answer together, in tokens
     #[arg(long, value_name = "TOKENS", default_value_t = MAX_MODEL_LEN)]
     pub max_model_len: usize,
@@ -157,6 +160,7 @@ impl Default for Settings {
             num_gpu_blocks_override: None,
             prefix_caching: true,
             enable_prompt_tokens_details: false,
+            responses_api_store: true,
             max_model_len: MAX_MODEL_LEN,
             tokens: TOKENS,
             fault: None,

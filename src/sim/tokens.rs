@@ -6,6 +6,9 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes of one token at most; a longer word is several. Longer than any word that people write.
 const TOKEN_BYTES_MAX: usize = 64;
 
+/// The mark that ends an answer, and a message of a chat. No answer shows it.
+pub(super) const END: &str = "<|im_end|>";
+
 /// Texts that a node can turn back from ids: more than any test asks, some megabytes at most.
 const VOCABULARY_MAX: usize = 65_536;
 
@@ -83,8 +86,8 @@ pub(super) fn ids<'a>(tokens: impl Iterator<Item = &'a str>) -> Vec<u32> {
     tokens.map(id).collect()
 }
 
-/// FNV-1a, folded to 31 bits: clients keep ids in signed integers.
-fn id(token: &str) -> u32 {
+/// The id of one token: FNV-1a, folded to 31 bits: clients keep ids in signed integers.
+pub(super) fn id(token: &str) -> u32 {
     let hash = token.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

@@ -4,19 +4,24 @@ mod chat;
 mod completions;
 mod conversation;
 mod info;
+mod instance;
 mod messages;
 mod metrics;
 mod openai;
+mod prompt;
 mod refusal;
 mod request;
 mod responses;
+mod said;
 mod tokenize;
+mod tools;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
 pub(super) use self::refusal::{Refusal, Shape};
+pub(super) use self::responses::Store;
 use crate::sim::call::Call;
 use crate::sim::reply::{self, Reply};
 
@@ -29,7 +34,10 @@ enum Endpoint {
     Chat,
     Completions,
     Responses,
+    Response,
+    ResponseCancel,
     Messages,
+    CountTokens,
     Tokenize,
     Detokenize,
     Models,
@@ -47,6 +55,7 @@ impl Endpoint {
             "/v1/completions" => Self::Completions,
             "/v1/responses" => Self::Responses,
             "/v1/messages" => Self::Messages,
+            "/v1/messages/count_tokens" => Self::CountTokens,
             "/tokenize" => Self::Tokenize,
             "/detokenize" => Self::Detokenize,
             "/v1/models" => Self::Models,
@@ -55,7 +64,10 @@ impl Endpoint {
             "/version" => Self::Version,
             "/load" => Self::Load,
             "/metrics" => Self::Metrics,
-            _ => return None,
+            _ => match response(path)? {
+                (_, true) => Self::ResponseCancel,
+                (_, false) => Self::Response,
+            },
         })
     }
 
@@ -65,10 +77,17 @@ impl Endpoint {
             Self::Chat
             | Self::Completions
             | Self::Responses
+            | Self::ResponseCancel
             | Self::Messages
+            | Self::CountTokens
             | Self::Tokenize
             | Self::Detokenize => "POST",
-            Self::Models | Self::Alive | Self::Version | Self::Load | Self::Metrics => "GET",
+            Self::Response
+            | Self::Models
+            | Self::Alive
+            | Self::Version
+            | Self::Load
+            | Self::Metrics => "GET",
             Self::Ping => "GET, POST",
         }
     }
@@ -90,8 +109,11 @@ pub(super) async fn answer(call: &Call) -> Reply {
     let reply = match endpoint {
         Endpoint::Chat => chat::answer(call).await,
         Endpoint::Completions => completions::answer(call).await,
-        Endpoint::Responses => responses::answer(call).await,
-        Endpoint::Messages => messages::answer(call).await,
+        Endpoint::Responses => responses::create(call).await,
+        Endpoint::Response => responses::retrieve(call, response_id(path)),
+        Endpoint::ResponseCancel => responses::cancel(call, response_id(path)),
+        Endpoint::Messages => messages::create(call).await,
+        Endpoint::CountTokens => messages::count_tokens(call),
         Endpoint::Tokenize => tokenize::tokenize(call),
         Endpoint::Detokenize => tokenize::detokenize(call),
         Endpoint::Models => Ok(info::models(call)),
@@ -100,8 +122,22 @@ pub(super) async fn answer(call: &Call) -> Reply {
         Endpoint::Load => Ok(info::load(&call.node)),
         Endpoint::Metrics => Ok(metrics::metrics(call)),
     };
-    let shape = if endpoint == Endpoint::Messages { Shape::Anthropic } else { Shape::OpenAi };
+    let shape = match endpoint {
+        Endpoint::Messages | Endpoint::CountTokens => Shape::Anthropic,
+        _ => Shape::OpenAi,
+    };
     reply.unwrap_or_else(|refusal| refusal.reply(shape))
+}
+
+/// The id of a response in its path, and whether the path is that of its end.
+fn response(path: &str) -> Option<(&str, bool)> {
+    let id = path.strip_prefix("/v1/responses/")?;
+    let (id, cancel) = id.strip_suffix("/cancel").map_or((id, false), |id| (id, true));
+    (!id.is_empty() && !id.contains('/')).then_some((id, cancel))
+}
+
+fn response_id(path: &str) -> &str {
+    response(path).map_or("", |(id, _)| id)
 }
 
 /// Whether the request may pass. `x-api-key` is no key, and a preflight needs none, as in vLLM 0.32.

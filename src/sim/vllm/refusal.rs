@@ -57,6 +57,17 @@ pub(in crate::sim) enum Refusal {
         /// What it serves, joined by commas.
         served: String,
     },
+    /// Whatever else vLLM refuses, with its status and its name of the error.
+    Other {
+        /// The status.
+        status: StatusCode,
+        /// `type`.
+        kind: &'static str,
+        /// What vLLM says.
+        says: String,
+        /// The field.
+        param: Option<String>,
+    },
     /// The simulator does not know what fault is meant, or has met one that is an error.
     Fault(StatusCode, String),
 }
@@ -107,7 +118,7 @@ impl Refusal {
             Self::UnknownPath | Self::UnknownModel { .. } => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Fault(status, _) => *status,
+            Self::Fault(status, _) | Self::Other { status, .. } => *status,
             Self::Unreadable
             | Self::MediaType
             | Self::NoBody
@@ -153,6 +164,9 @@ impl Refusal {
             Self::UnknownModel { asked, served } => {
                 let says = format!("The model `{asked}` does not exist. Valid aliases: {served}.");
                 error(&says, "NotFoundError", (Some("model"), code), shape)
+            }
+            Self::Other { kind, says, param, .. } => {
+                error(says, kind, (param.as_deref(), code), shape)
             }
             Self::Fault(_, says) => error(says, "InternalServerError", (None, code), shape),
         }
