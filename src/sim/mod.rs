@@ -13,6 +13,10 @@
 //! - A client that reads slowly holds up its own answer; vLLM would have made it already.
 //! - `vllm:inter_token_latency_seconds` has the mean of each request, as many times as there were steps.
 //! - Answers of `/v1/responses` are kept, as with `VLLM_ENABLE_RESPONSES_API_STORE=1`: the last 1,000, or fewer if large.
+//! - A response and a message call tools as with `--enable-auto-tool-choice --tool-call-parser hermes`, one at a time, when
+//!   they must or the user names one; its arguments are the first that fit its schema. Tools are part of every prompt.
+//! - Every model takes images, each a mark in the prompt, and is told to think without doing so.
+//! - Objects that an answer repeats of its request have their fields sorted.
 //! - Each model of several has prompts of its own in the cache; in vLLM they are names of one model.
 
 mod background;

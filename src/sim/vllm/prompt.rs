@@ -45,15 +45,20 @@ pub(super) fn conversation(tools: Option<&Value>, turns: &[Turn]) -> Conversatio
     chat
 }
 
+/// What the model is to answer: the last message of the user or, if there is none, the last of all.
+pub(super) fn asked(turns: &[Turn]) -> &str {
+    let user = turns.iter().rfind(|(role, _)| role == "user");
+    user.or(turns.last()).map_or("", |(_, text)| text)
+}
+
 /// The tool that is called when these were the last messages.
 pub(super) fn called<'a>(
     choice: Choice<'a>,
     tools: &[Tool<'a>],
     turns: &[Turn],
-    chat: &Conversation,
 ) -> Option<Tool<'a>> {
     let answered = turns.last().is_some_and(|(role, _)| role == TOOL);
-    choice.of(tools, chat.last_user(), answered)
+    choice.of(tools, asked(turns), answered)
 }
 
 /// A field of `value` that is a text.

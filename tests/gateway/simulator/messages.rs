@@ -70,6 +70,11 @@ async fn a_tool_may_be_called_when_the_user_names_it() {
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "sunny"}]},
     ]});
     assert_eq!(told(MESSAGES, with(named, answered)).await.1["content"][0]["type"], "text");
+    // Some clients send nothing but the result.
+    let result = json!({"type": "tool_result", "tool_use_id": "1", "content": "sunny"});
+    let alone = json!({"messages": [{"role": "user", "content": [result]}], "max_tokens": 4});
+    let (_, reply) = told(MESSAGES, asking("", alone)).await;
+    assert_eq!(reply["content"][0]["text"], "You said: sunny");
 }
 
 #[tokio::test]

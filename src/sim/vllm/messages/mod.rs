@@ -10,7 +10,7 @@ use self::script::{Message, MessageScript};
 use super::conversation::Conversation;
 use super::instance::{instance_of, python_json};
 use super::openai;
-use super::prompt::{Turn, called, conversation};
+use super::prompt::{Turn, asked, called, conversation};
 use super::refusal::Refusal;
 use super::request::{integer, list, streamed};
 use super::said::Said;
@@ -37,7 +37,7 @@ pub(super) async fn create(call: &Call) -> Result<Reply, Refusal> {
     let (chat, turns) = chat(&body, messages)?;
     let prompt = chat.ids();
     let room = call.room(("max_completion_tokens", Some(max_tokens)), prompt.len())?;
-    let said = said(call, &body, (&chat, &turns), room)?;
+    let said = said(call, &body, &turns, room)?;
     let (length, prompt_tokens) = (said.length, prompt.len());
     let flight = call.begin(&Job { prompt, answer: said.ids() });
     if let Some(why) = flight.refused() {
@@ -80,15 +80,10 @@ fn chat(body: &Value, messages: &[Value]) -> Result<(Conversation, Vec<Turn>), R
 }
 
 /// What is answered: the call of a tool, JSON where this is asked for, or words.
-fn said(
-    call: &Call,
-    body: &Value,
-    (chat, turns): (&Conversation, &[Turn]),
-    room: usize,
-) -> Result<Said, Refusal> {
-    let user = chat.last_user();
+fn said(call: &Call, body: &Value, turns: &[Turn], room: usize) -> Result<Said, Refusal> {
+    let user = asked(turns);
     let (tools, choice) = input::offered(body)?;
-    if let Some(tool) = called(choice, &tools, turns, chat) {
+    if let Some(tool) = called(choice, &tools, turns) {
         return Ok(Said::call(tool, user, room));
     }
     let format = body.get("output_config").and_then(|config| config.get("format"));

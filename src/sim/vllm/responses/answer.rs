@@ -10,10 +10,9 @@ use crate::sim::call::{Call, Length};
 use crate::sim::engine::Finish;
 use crate::sim::node::unix_seconds;
 use crate::sim::text::quoted;
-use crate::sim::vllm::conversation::Conversation;
 use crate::sim::vllm::instance::{instance_of, python_json};
 use crate::sim::vllm::openai;
-use crate::sim::vllm::prompt::{Turn, called, conversation, text_field};
+use crate::sim::vllm::prompt::{Turn, asked, called, conversation, text_field};
 use crate::sim::vllm::refusal::Refusal;
 use crate::sim::vllm::request::integer;
 use crate::sim::vllm::said::Said;
@@ -70,9 +69,9 @@ pub(super) fn answer(call: &Call, body: &Value) -> Result<Answer, Refusal> {
     }
     let room = call.room(("max_output_tokens", named), prompt.len())?;
     openai::check_sampling(body)?;
-    let said = match called(choice, &tools, &turns, &chat) {
-        Some(tool) => Said::call(tool, chat.last_user(), room),
-        None => in_words(call, body, &chat, (room, named.is_some())),
+    let said = match called(choice, &tools, &turns) {
+        Some(tool) => Said::call(tool, asked(&turns), room),
+        None => in_words(call, body, asked(&turns), (room, named.is_some())),
     };
     let logprobs = logprobs(body)?;
     let id = match text_field(body, "request_id") {
@@ -92,8 +91,7 @@ pub(super) fn answer(call: &Call, body: &Value) -> Result<Answer, Refusal> {
 }
 
 /// The answer in words, or in JSON where this is asked for.
-fn in_words(call: &Call, body: &Value, chat: &Conversation, (room, named): (usize, bool)) -> Said {
-    let said = chat.last_user();
+fn in_words(call: &Call, body: &Value, said: &str, (room, named): (usize, bool)) -> Said {
     let format = body.get("text").and_then(|text| text.get("format"));
     let kind = format.and_then(|format| text_field(format, "type"));
     let answer = match (kind, format.and_then(|format| format.get("schema"))) {

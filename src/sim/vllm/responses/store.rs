@@ -231,3 +231,73 @@ fn turn_bytes((role, text): &Turn) -> usize {
 fn is_completed(event: &[u8]) -> bool {
     event.starts_with(b"event: response.completed\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(store: &Store, id: &str, text: &str) {
+        store.keep(id, Bytes::copy_from_slice(text.as_bytes()), &[], None);
+    }
+
+    fn begin(store: &Store, id: &str) {
+        let shown = (Bytes::from_static(b"queued"), Bytes::from_static(b"cancelled"));
+        store.begin(id, shown, Vec::new(), true);
+    }
+
+    #[test]
+    fn of_too_many_answers_the_oldest_go() {
+        let store = Store::default();
+        for number in 0..=ENTRIES_MAX {
+            keep(&store, &number.to_string(), "answer");
+        }
+        assert_eq!(store.get("0"), None);
+        assert!(store.get("1").is_some() && store.get(&ENTRIES_MAX.to_string()).is_some());
+    }
+
+    #[test]
+    fn of_too_large_answers_the_oldest_go() {
+        let store = Store::default();
+        let half = "x".repeat(BYTES_MAX / 2);
+        keep(&store, "first", &half);
+        keep(&store, "second", &half);
+        assert!(store.get("first").is_some());
+        begin(&store, "third");
+        assert_eq!((store.get("first"), store.get("third")), (None, Some("queued".into())));
+        let event = Bytes::from(half);
+        assert!(store.append("third", event.clone()));
+        assert_eq!(store.get("second"), None);
+        assert!(!store.append("third", Bytes::from(vec![0; BYTES_MAX])));
+        assert_eq!(store.get("third"), None);
+        assert_eq!(store.lock().bytes, 0);
+    }
+
+    #[test]
+    fn what_was_cancelled_stays_so() {
+        let store = Store::default();
+        begin(&store, "id");
+        assert!(matches!(store.cancel("id"), Cancelled::Now(_)));
+        keep(&store, "id", "answer");
+        assert_eq!(store.get("id"), Some("cancelled".into()));
+        assert!(matches!(store.cancel("id"), Cancelled::TooLate));
+        assert!(matches!(store.cancel("none"), Cancelled::Unknown));
+    }
+
+    #[test]
+    fn a_reader_is_told_which_event_is_the_last() {
+        let store = Store::default();
+        begin(&store, "id");
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(store.poll_event("id", 0, cx).is_pending());
+        store.append("id", Bytes::from_static(b"event: response.created\n"));
+        store.append("id", Bytes::from_static(b"event: response.completed\n"));
+        let last =
+            |place| match store.poll_event("id", place, &mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Some((_, last))) => last,
+                _ => panic!("there is no event {place}"),
+            };
+        assert!(!last(0) && last(1));
+        assert!(store.poll_event("id", 2, cx).is_pending());
+        assert!(matches!(store.poll_event("gone", 0, cx), Poll::Ready(None)));
+    }
+}
