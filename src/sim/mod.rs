@@ -12,6 +12,7 @@
 //! - A prompt is computed in one stretch, not in chunks between the tokens of others, and does not slow these down.
 //! - A client that reads slowly holds up its own answer; vLLM would have made it already.
 //! - `vllm:inter_token_latency_seconds` has the mean of each request, as many times as there were steps.
+//! - `/load` counts requests without `--enable-server-load-tracking`.
 //! - Each model of several has prompts of its own in the cache; in vLLM they are names of one model.
 
 mod call;
