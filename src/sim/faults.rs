@@ -33,7 +33,7 @@ pub enum Fault {
     Close,
     /// `stall`: no byte, ever.
     Stall,
-    /// `slow=2s`: the first token comes so much later; what has no tokens is answered so much later.
+    /// `slow=2s`: the first token comes so much later; a request that is no POST is answered so much later.
     Slow(Duration),
     /// `garbage`: bytes that are not HTTP, then the end.
     Garbage,

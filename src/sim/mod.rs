@@ -17,6 +17,7 @@
 //!   they must or the user names one; its arguments are the first that fit its schema. Tools are part of every prompt.
 //! - Every model takes images, each a mark in the prompt, and is told to think without doing so.
 //! - Objects that an answer repeats of its request have their fields sorted.
+//! - `/load` counts requests without `--enable-server-load-tracking`.
 //! - Each model of several has prompts of its own in the cache; in vLLM they are names of one model.
 
 mod background;

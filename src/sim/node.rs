@@ -1,6 +1,7 @@
 //! What all connections of a node share: its settings of the moment, its engine, its counts and its record.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -65,16 +66,16 @@ pub(super) struct Node {
     pub(super) vocabulary: Vocabulary,
     /// None: nothing is kept.
     pub(super) record: Option<Record>,
-    /// Answers of `/v1/responses`.
-    pub(super) responses: Store,
+    /// Answers of `/v1/responses`. None: nothing is kept.
+    pub(super) responses: Option<Arc<Store>>,
     /// For work that goes on when its request is answered.
     pub(super) background: Spawner,
     /// Watched by tests.
     pub(super) counts: watch::Sender<Counts>,
     /// Who makes the answers.
     pub(super) engine: Engine,
-    /// As it was started; for `/metrics`.
-    pub(super) settings: Settings,
+    /// Share of requests that meet their fault, from 0 to 1.
+    fault_rate: f64,
     /// Seconds since 1970 when it was started.
     pub(super) started: f64,
     /// How the server shall go on.
@@ -88,32 +89,33 @@ pub(super) struct Node {
 impl Node {
     /// A node that has seen nothing yet. The settings were checked.
     pub(super) fn new(settings: Settings, background: Spawner) -> Self {
+        let counts = watch::Sender::default();
+        let engine = Engine::new(&settings, counts.clone());
         let live = Live {
-            models: settings.models.clone(),
+            models: settings.models,
             first_token: settings.first_token,
             token_delay: settings.token_delay,
-            fault: settings.fault.clone(),
-            probe_fault: settings.probe_fault.clone(),
+            fault: settings.fault,
+            probe_fault: settings.probe_fault,
         };
-        let counts = watch::Sender::default();
         Self {
             live: ArcSwap::from_pointee(live),
-            api_keys: settings.api_keys.clone(),
+            api_keys: settings.api_keys,
             max_model_len: settings.max_model_len,
             tokens: settings.tokens,
             prompt_tokens_details: settings.enable_prompt_tokens_details,
             vocabulary: Vocabulary::default(),
             record: settings.record.then(Record::default),
-            responses: Store::default(),
+            responses: settings.responses_api_store.then(Arc::default),
             background,
-            engine: Engine::new(&settings, counts.clone()),
             counts,
+            engine,
+            fault_rate: settings.fault_rate,
             started: since_1970().as_secs_f64(),
             course: watch::Sender::new(Course::Serve),
             reached: watch::Sender::new(Course::Serve),
             ids: Numbers::any(),
-            dice: settings.fault_seed.map_or_else(Numbers::any, Numbers::from),
-            settings,
+            dice: settings.fault_seed.map_or_else(Numbers::any, Numbers::seeded),
         }
     }
 
@@ -130,8 +132,7 @@ impl Node {
     pub(super) fn standing_fault(&self, live: &Live, method: &Method) -> Option<Fault> {
         let fault = if method == Method::POST { &live.fault } else { &live.probe_fault };
         let fault = fault.as_ref()?;
-        let rate = self.settings.fault_rate;
-        (rate >= 1.0 || self.dice.fraction() < rate).then(|| fault.clone())
+        (self.fault_rate >= 1.0 || self.dice.fraction() < self.fault_rate).then(|| fault.clone())
     }
 
     /// The engine dies, and after `exit` the process is gone.
@@ -152,11 +153,11 @@ struct Numbers(AtomicU64);
 impl Numbers {
     /// From anywhere.
     fn any() -> Self {
-        Self::from(RandomState::new().build_hasher().finish())
+        Self::seeded(RandomState::new().build_hasher().finish())
     }
 
     /// The same seed, the same numbers.
-    fn from(seed: u64) -> Self {
+    fn seeded(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 

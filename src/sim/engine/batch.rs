@@ -69,6 +69,7 @@ pub(super) struct Batch {
     /// Tokens per second; 0: prefills take no time.
     prefill_rate: u32,
     cache: Cache,
+    /// By arrival. They are no more than the requests that connections hold, which are bounded.
     waiting: BTreeMap<Ticket, Request>,
     running: HashMap<Ticket, Running>,
     /// Those whose prefill is not over, in order: each begins when the one before ends.

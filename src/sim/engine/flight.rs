@@ -77,10 +77,10 @@ impl Flight {
         first_token: Duration,
     ) -> Self {
         let engine = &node.engine;
-        let sequence = if engine.prefix_caching {
-            Sequence::named(job, salt, engine.block_size)
+        let sequence = if engine.cache.prefix_caching {
+            Sequence::named(job, salt, engine.cache.block_size)
         } else {
-            Sequence::unnamed(job, engine.block_size)
+            Sequence::unnamed(job, engine.cache.block_size)
         };
         let phase = engine.begin(sequence, first_token).map_or_else(Phase::Refused, Phase::Waits);
         Self { node: node.clone(), phase, sleep: None, cached: 0, made: AtomicUsize::new(0) }

@@ -52,8 +52,18 @@ pub(super) struct Engine {
     /// Tokens of answers, counted as they are made.
     generated: AtomicU64,
     counts: watch::Sender<Counts>,
-    block_size: usize,
-    prefix_caching: bool,
+    /// As it was started.
+    pub(super) cache: CacheConfig,
+}
+
+/// What the cache of an engine is like.
+pub(super) struct CacheConfig {
+    /// Tokens of one block.
+    pub(super) block_size: usize,
+    /// Whether blocks are found again.
+    pub(super) prefix_caching: bool,
+    /// Blocks, where the operator named them.
+    pub(super) blocks_named: Option<u32>,
 }
 
 struct State {
@@ -103,8 +113,11 @@ impl Engine {
             state: Mutex::new(state),
             generated: AtomicU64::new(0),
             counts,
-            block_size: settings.block_size,
-            prefix_caching: settings.prefix_caching,
+            cache: CacheConfig {
+                block_size: settings.block_size,
+                prefix_caching: settings.prefix_caching,
+                blocks_named: settings.num_gpu_blocks_override,
+            },
         }
     }
 

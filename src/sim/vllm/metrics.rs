@@ -6,9 +6,9 @@ use http::{HeaderValue, StatusCode};
 
 use crate::names::ModelName;
 use crate::sim::call::Call;
-use crate::sim::engine::{Histogram, Snapshot};
+use crate::sim::engine::{CacheConfig, Histogram, Snapshot};
+use crate::sim::node::Node;
 use crate::sim::reply::{self, Reply};
-use crate::sim::settings::Settings;
 use crate::sim::text::quoted;
 
 /// Bytes of an exposition, more or less.
@@ -27,7 +27,7 @@ pub(super) fn metrics(call: &Call) -> Reply {
     page.load(&now);
     page.tokens(&now);
     page.requests(&now);
-    page.cache_config(&call.node.settings, &now);
+    page.cache_config(&call.node, now.blocks);
     reply::typed(StatusCode::OK, content_type, page.out.into())
 }
 
@@ -170,12 +170,12 @@ impl Page {
     }
 
     /// The labels that tell of the cache; those of what the simulator has not are as in the sample.
-    fn cache_config(&mut self, settings: &Settings, now: &Snapshot) {
-        let (block, blocks) = (settings.block_size, now.blocks);
+    fn cache_config(&mut self, node: &Node, blocks: usize) {
+        let CacheConfig { block_size: block, prefix_caching, blocks_named } = &node.engine.cache;
         let tokens = block * blocks;
-        let at_once = number(tokens as f64 / settings.max_model_len as f64);
-        let caching = if settings.prefix_caching { "True" } else { "False" };
-        let given = settings.num_gpu_blocks_override.map_or("None".to_owned(), |n| n.to_string());
+        let at_once = number(tokens as f64 / node.max_model_len as f64);
+        let caching = if *prefix_caching { "True" } else { "False" };
+        let given = blocks_named.map_or("None".to_owned(), |n| n.to_string());
         let labels = format!(
             r#"_block_size_resolved="True",block_size="{block}",cache_dtype="auto",cache_hit_alignment_tokens="None",effective_attention_block_size="{block}",enable_mamba_shared_prefix_checkpoint="False",enable_prefix_caching="{caching}",engine="0",gpu_memory_utilization="0.92",hash_block_size="None",is_attention_free="False",kv_cache_dtype_skip_layers="[]",kv_cache_layout="None",kv_cache_max_concurrency="{at_once}",kv_cache_memory_bytes="None",kv_cache_size_tokens="{tokens}",kv_offloading_backend="native",kv_offloading_size="None",kv_sharing_fast_prefill="False",mamba_block_size="None",mamba_cache_dtype="auto",mamba_cache_mode="none",mamba_page_size_padded="None",mamba_ssm_cache_dtype="float32",num_cpu_blocks="None",num_gpu_blocks="{blocks}",num_gpu_blocks_override="{given}",prefix_cache_retention_interval="0",prefix_caching_hash_algo="sha256",prefix_match_unit="None",replayssm_buffer_len="16",skip_page_size_padded="None",sliding_window="None",swa_bounded_replay="True",use_kda_recoverssm="False",use_replayssm="False",user_specified_block_size="False""#
         );

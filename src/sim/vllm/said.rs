@@ -212,11 +212,11 @@ impl Call {
 
 /// Tokens of a prompt of `prompt` tokens that the cache did not have before, and has now: its whole blocks.
 pub(super) fn cache_written(flight: &Flight, prompt: usize) -> usize {
-    let settings = &flight.node().settings;
-    if !settings.prefix_caching {
+    let cache = &flight.node().engine.cache;
+    if !cache.prefix_caching {
         return 0;
     }
-    let whole_blocks = prompt - prompt % settings.block_size;
+    let whole_blocks = prompt - prompt % cache.block_size;
     whole_blocks.saturating_sub(flight.cached_tokens())
 }
 

@@ -5,6 +5,7 @@ mod engine;
 mod engine_leaving;
 mod faults;
 mod faults_ends;
+mod faults_process;
 mod messages;
 mod metrics;
 mod refusals;

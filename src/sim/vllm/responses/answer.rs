@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::echo::Echo;
 use super::input;
+use super::script::Keep;
 use super::shape::{Ids, Response};
 use crate::sim::call::{Call, Length};
 use crate::sim::engine::Finish;
@@ -12,7 +13,7 @@ use crate::sim::node::unix_seconds;
 use crate::sim::text::quoted;
 use crate::sim::vllm::instance::{instance_of, python_json};
 use crate::sim::vllm::openai;
-use crate::sim::vllm::prompt::{Turn, asked, called, conversation, text_field};
+use crate::sim::vllm::prompt::{asked, called, conversation, text_field};
 use crate::sim::vllm::refusal::Refusal;
 use crate::sim::vllm::request::integer;
 use crate::sim::vllm::said::Said;
@@ -28,12 +29,12 @@ const NO_STORE: &str = "This vLLM engine does not support `store=True` and there
      mode. To enable these features, set the environment variable `VLLM_ENABLE_RESPONSES_API_STORE=1` when launching \
      the vLLM server.";
 
-/// What is answered, and what was said before it.
+/// What is answered, and with what it is kept.
 pub(super) struct Answer {
     pub(super) response: Response,
-    pub(super) turns: Vec<Turn>,
+    /// Where it is kept, if it is: always where it is made in the background.
+    pub(super) keep: Option<Keep>,
     pub(super) prompt: Vec<u32>,
-    pub(super) id: String,
 }
 
 /// The answer to a body; nothing is done for it yet.
@@ -44,11 +45,12 @@ pub(super) fn answer(call: &Call, body: &Value) -> Result<Answer, Refusal> {
     check(body)?;
     let (tools, choice) = input::offered(body)?;
     let model = call.model(body)?;
-    if is_on(body, "background", false) && !call.node.settings.responses_api_store {
+    let store = call.node.responses.as_ref();
+    if is_on(body, "background", false) && store.is_none() {
         return Err(invalid(NO_STORE, "background"));
     }
     let before = match text_field(body, "previous_response_id") {
-        Some(id) => call.node.responses.turns(id).ok_or_else(|| unknown(id))?,
+        Some(id) => store.and_then(|store| store.turns(id)).ok_or_else(|| unknown(id))?,
         None => Vec::new(),
     };
     let turns = input::turns(body, before)?;
@@ -87,7 +89,9 @@ pub(super) fn answer(call: &Call, body: &Value) -> Result<Answer, Refusal> {
         messages: shows.then(|| (quoted(&chat.tokens(true).collect::<String>()), prompt.clone())),
         ids: Ids::fresh(&call.node),
     };
-    Ok(Answer { response, turns, prompt, id })
+    let kept = store.filter(|_| is_on(body, "store", true));
+    let keep = kept.map(|store| Keep { store: store.clone(), id, turns });
+    Ok(Answer { response, keep, prompt })
 }
 
 /// The answer in words, or in JSON where this is asked for.

@@ -5,13 +5,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use crate::sim::node::Node;
+use super::store::Store;
 use crate::sim::reply::{Break, Broken, Feed};
 
 /// One reader. As in vLLM 0.32 the stream ends with the answer only: of one that was cancelled, or from a place behind
 /// the end, there is no byte more and no end.
 pub(super) struct Follow {
-    node: Arc<Node>,
+    store: Arc<Store>,
     id: String,
     next: usize,
     ended: bool,
@@ -19,8 +19,8 @@ pub(super) struct Follow {
 
 impl Follow {
     /// From the event with this number on.
-    pub(super) fn new(node: Arc<Node>, id: &str, next: usize) -> Self {
-        Self { node, id: id.to_owned(), next, ended: false }
+    pub(super) fn new(store: Arc<Store>, id: &str, next: usize) -> Self {
+        Self { store, id: id.to_owned(), next, ended: false }
     }
 }
 
@@ -29,7 +29,7 @@ impl Feed for Follow {
         if self.ended {
             return Poll::Ready(None);
         }
-        let found = ready!(self.node.responses.poll_event(&self.id, self.next, cx));
+        let found = ready!(self.store.poll_event(&self.id, self.next, cx));
         let Some((event, last)) = found else { return Poll::Ready(Some(Err(Broken))) };
         self.next += 1;
         self.ended = last;

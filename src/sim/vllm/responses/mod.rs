@@ -27,7 +27,6 @@ use super::request::streamed;
 use crate::sim::call::Call;
 use crate::sim::engine::{Flight, Job};
 use crate::sim::events::Events;
-use crate::sim::node::Node;
 use crate::sim::reply::{self, Reply};
 
 /// `POST /v1/responses`.
@@ -36,18 +35,19 @@ use crate::sim::reply::{self, Reply};
 /// The request is refused.
 pub(super) async fn create(call: &Call) -> Result<Reply, Refusal> {
     let body = call.json()?;
-    let Answer { response, turns, prompt, id } = answer::answer(call, &body)?;
+    let Answer { response, keep, prompt } = answer::answer(call, &body)?;
     let said = &response.said;
     let (length, job) = (said.length, Job { prompt, answer: said.ids() });
     let flight = call.begin(&job);
     if let Some(why) = flight.refused() {
         return Err(why.into());
     }
-    let kept = call.node.settings.responses_api_store && is_on(&body, "store", true);
-    let keep = kept.then(|| Keep { node: call.node.clone(), id: id.clone(), turns });
-    if is_on(&body, "background", false) {
-        return Ok(in_background(call, (flight, response, keep), (&id, streamed(&body))));
-    }
+    let keep = match keep {
+        Some(keep) if is_on(&body, "background", false) => {
+            return Ok(in_background(call, (flight, response, keep), streamed(&body)));
+        }
+        keep => keep,
+    };
     if streamed(&body) {
         return Ok(call.stream(flight, ResponseScript::new(response, keep, true)));
     }
@@ -67,16 +67,17 @@ pub(super) async fn create(call: &Call) -> Result<Reply, Refusal> {
 /// There is none, or the query is no query.
 pub(super) fn retrieve(call: &Call, id: &str) -> Result<Reply, Refusal> {
     let query = Query::of(call.head.uri.query().unwrap_or_default())?;
-    let shown = call.node.responses.get(id).ok_or_else(|| unknown(id))?;
+    let store = call.node.responses.as_ref().ok_or_else(|| unknown(id))?;
+    let shown = store.get(id).ok_or_else(|| unknown(id))?;
     if !query.stream {
         return Ok(reply::json(StatusCode::OK, shown));
     }
-    if !call.node.responses.is_streamed(id) {
+    if !store.is_streamed(id) {
         return Ok(reply::feed(NoEvents::new()));
     }
     let next = query.starting_after.map_or(0, |after| after.saturating_add(1));
     let next = usize::try_from(next).unwrap_or_default();
-    Ok(reply::feed(Follow::new(call.node.clone(), id, next)))
+    Ok(reply::feed(Follow::new(store.clone(), id, next)))
 }
 
 /// `POST /v1/responses/{id}/cancel`.
@@ -84,7 +85,8 @@ pub(super) fn retrieve(call: &Call, id: &str) -> Result<Reply, Refusal> {
 /// # Errors
 /// There is none, or nothing to cancel.
 pub(super) fn cancel(call: &Call, id: &str) -> Result<Reply, Refusal> {
-    match call.node.responses.cancel(id) {
+    let store = call.node.responses.as_ref().ok_or_else(|| unknown(id))?;
+    match store.cancel(id) {
         Cancelled::Now(shown) => Ok(reply::json(StatusCode::OK, shown)),
         Cancelled::TooLate => Err(invalid("Cannot cancel a synchronous response.", "response_id")),
         Cancelled::Unknown => Err(unknown(id)),
@@ -94,28 +96,27 @@ pub(super) fn cancel(call: &Call, id: &str) -> Result<Reply, Refusal> {
 /// Makes an answer that outlives its request, and answers with what there is of it now, or with its events.
 fn in_background(
     call: &Call,
-    (flight, response, keep): (Flight, Response, Option<Keep>),
-    (id, streamed): (&str, bool),
+    (flight, response, keep): (Flight, Response, Keep),
+    streamed: bool,
 ) -> Reply {
+    let (store, id) = (keep.store.clone(), keep.id.clone());
     let queued = response.open("queued");
     let shown = (queued.clone().into(), response.open("cancelled").into());
-    let turns = keep.as_ref().map(|keep| keep.turns.clone()).unwrap_or_default();
-    call.node.responses.begin(id, shown, turns, streamed);
-    let events = call.events(flight, ResponseScript::new(response, keep, streamed));
-    let work = make(call.node.clone(), id.to_owned(), events);
-    if let Some(task) = call.node.background.spawn(work) {
-        call.node.responses.made_by(id, task);
+    store.begin(&id, shown, keep.turns.clone(), streamed);
+    let events = call.events(flight, ResponseScript::new(response, Some(keep), streamed));
+    if let Some(task) = call.node.background.spawn(make(store.clone(), id.clone(), events)) {
+        store.made_by(&id, task);
     }
     match streamed {
-        true => reply::feed(Follow::new(call.node.clone(), id, 0)),
+        true => reply::feed(Follow::new(store, &id, 0)),
         false => reply::json(StatusCode::OK, queued),
     }
 }
 
 /// Makes all events of an answer; its script keeps the answer itself.
-async fn make(node: Arc<Node>, id: String, mut events: Events) {
+async fn make(store: Arc<Store>, id: String, mut events: Events) {
     while let Some(Ok(event)) = poll_fn(|cx| events.poll_event(cx)).await {
-        if !node.responses.append(&id, event) {
+        if !store.append(&id, event) {
             return;
         }
     }

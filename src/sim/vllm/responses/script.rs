@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::shape::Response;
+use super::store::Store;
 use crate::sim::engine::{Finish, Flight};
 use crate::sim::events::{Pause, Script, Step};
-use crate::sim::node::Node;
 use crate::sim::text::quoted;
 use crate::sim::vllm::prompt::Turn;
 
@@ -41,7 +41,7 @@ enum Next {
 
 /// Where an answer is kept, and what is kept with it.
 pub(super) struct Keep {
-    pub(super) node: Arc<Node>,
+    pub(super) store: Arc<Store>,
     pub(super) id: String,
     /// What was said before it.
     pub(super) turns: Vec<Turn>,
@@ -52,7 +52,7 @@ impl Keep {
     pub(super) fn keep(&self, response: &Response, shown: String) {
         let text = (!response.said.is_call()).then(|| response.said.plain());
         let said = text.map(|text| ("assistant".to_owned(), text));
-        self.node.responses.keep(&self.id, shown.into(), &self.turns, said);
+        self.store.keep(&self.id, shown.into(), &self.turns, said);
     }
 }
 

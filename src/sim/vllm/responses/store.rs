@@ -108,14 +108,13 @@ impl Store {
         }
     }
 
-    /// One more event of an answer; false if nobody can ask for it any more.
+    /// One more event of an answer, for those who read them; false if nobody can ask for it any more.
     pub(super) fn append(&self, id: &str, event: Bytes) -> bool {
         let mut kept = self.lock();
         let bytes = event.len();
         let Some(entry) = kept.entries.get_mut(id) else { return false };
-        if let Some(events) = &mut entry.events {
-            events.push(event);
-        }
+        let Some(events) = &mut entry.events else { return true };
+        events.push(event);
         entry.readers.drain(..).for_each(Waker::wake);
         kept.grow(id, bytes);
         kept.entries.contains_key(id)
