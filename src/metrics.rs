@@ -40,6 +40,8 @@ pub struct Metrics {
     pub client_aborts: IntCounter,
     /// `sluice_held_request_bytes`: request bodies in memory, in bytes.
     pub held_bytes: IntGauge,
+    /// `sluice_response_ids`: responses whose node and key are remembered.
+    pub response_ids: IntGauge,
     /// `sluice_access_log_dropped_total`: lines that did not fit the queue to the writer.
     pub access_log_dropped: IntCounter,
     /// `sluice_config_generation`: 1 at start, one more with each reload that took effect.
@@ -158,6 +160,10 @@ impl Metrics {
             )?,
             held_bytes: new
                 .gauge("sluice_held_request_bytes", "Bytes of request bodies held in memory.")?,
+            response_ids: new.gauge(
+                "sluice_response_ids",
+                "Responses of /v1/responses whose node and key are remembered.",
+            )?,
             access_log_dropped: new.counter(
                 "sluice_access_log_dropped_total",
                 "Access log lines that did not fit the queue to the writer.",

@@ -14,6 +14,7 @@ use super::downstream::Replay;
 use super::drain::InFlight;
 use super::held::HeldBody;
 use super::snapshot::Snapshot;
+use super::stored::Stored;
 use crate::access::keys::Key;
 use crate::names::ModelName;
 use crate::refusal::{Dialect, Refusal};
@@ -41,6 +42,7 @@ pub struct RequestContext {
     /// What the caller wrote, and whether they want a stream.
     pub(super) model: Option<ModelName>,
     pub(super) stream: bool,
+    pub(super) stored: Stored,
     pub(super) forward: Option<Forward>,
     pub(super) replay: Replay,
     pub(super) tries: usize,
@@ -69,6 +71,8 @@ pub(super) struct Forward {
     pub(super) first_byte_until: Instant,
     /// The request may be sent more than once.
     pub(super) repeatable: bool,
+    /// The answer makes a response, whose id is to be remembered.
+    pub(super) notes_response: bool,
 }
 
 impl RequestContext {
@@ -87,6 +91,7 @@ impl RequestContext {
             body: None,
             model: None,
             stream: false,
+            stored: Stored::default(),
             forward: None,
             replay: Replay::default(),
             tries: 0,
@@ -130,6 +135,7 @@ impl Forward {
             rename: None,
             first_byte_until: Instant::now() + timeout,
             repeatable: true,
+            notes_response: false,
         }
     }
 }

@@ -19,6 +19,7 @@ mod own;
 mod reply;
 mod retries;
 mod snapshot;
+mod stored;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +45,7 @@ pub use snapshot::Snapshot;
 use crate::access::keys::Fingerprints;
 use crate::metrics::{Failure, Metrics};
 use crate::refusal::Refusal;
+use crate::routing::responses::Responses;
 use crate::upstream::client::Client;
 use crate::upstream::refresh::Refresher;
 use reply::Stop;
@@ -79,6 +81,8 @@ pub struct Gateway {
     pub client: Arc<Client>,
     /// For lists fetched behind an answer.
     pub refresher: Refresher,
+    /// Who made which response, and where it is kept.
+    pub responses: Responses,
     /// Names unknown keys.
     pub fingerprints: Fingerprints,
     /// Memory for bodies.
@@ -193,6 +197,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
+        self.note_response(ctx, body.as_ref());
         ctx.answer.pass(body, end);
         Ok(None)
     }

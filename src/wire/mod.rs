@@ -5,6 +5,7 @@ pub mod field;
 pub mod form;
 pub mod head;
 pub mod ids;
+pub mod nesting;
 pub mod parameters;
 pub mod paths;
 pub mod query;
