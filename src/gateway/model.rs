@@ -55,7 +55,8 @@ pub(super) async fn read_named(
             Err(why) => return Err(json_refusal(&why).into()),
         }
     }
-    let may_use_a_model = !ctx.stored.is_asked() && (paths::infers(path) || !body.is_empty());
+    let asks_no_model = ctx.stored.is_asked() || paths::operates(path);
+    let may_use_a_model = !asks_no_model && (paths::infers(path) || !body.is_empty());
     if key.is_limited() && ctx.model.is_none() && may_use_a_model {
         return Err(Refusal::Malformed {
             code: "model_required",

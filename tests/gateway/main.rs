@@ -17,4 +17,5 @@ mod reload;
 mod replay;
 mod services;
 mod simulator;
+mod stale;
 mod support;
