@@ -109,7 +109,7 @@ impl Gateway {
             // The node would put it in the other's place.
             return Err(Refusal::Malformed {
                 code: "request_id_taken",
-                message: "The field `request_id` must be another one.".into(),
+                message: "There is a response of this `request_id` already.".into(),
                 param: Some("request_id"),
             });
         }
@@ -138,7 +138,7 @@ impl Gateway {
         };
         let upstream = &forward.route.upstream;
         if self.responses.note(id, &key.name, Home::of(upstream)) == Noted::Taken {
-            log::warn!("upstream `{}` gave the id of another key's response", upstream.name);
+            log::warn!("upstream `{}` gave an id that another key's response has", upstream.name);
         }
     }
 }
