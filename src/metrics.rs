@@ -110,6 +110,15 @@ impl Series {
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.registered(IntGauge::new(name, help)?)
     }
+
+    fn request_seconds(&self) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::new(
+            "sluice_request_duration_seconds",
+            "From a request's first byte to its answer's last, by upstream.",
+        );
+        let opts = opts.buckets(REQUEST_SECONDS.to_vec());
+        self.registered(HistogramVec::new(opts, &["upstream"])?)
+    }
 }
 
 impl Metrics {
@@ -177,14 +186,7 @@ impl Metrics {
                 "0 while the files on disk are not what is served.",
             )?,
             named: Mutex::new(HashSet::new()),
-            request_seconds: new.registered(HistogramVec::new(
-                HistogramOpts::new(
-                    "sluice_request_duration_seconds",
-                    "From a request's first byte to its answer's last, by upstream.",
-                )
-                .buckets(REQUEST_SECONDS.to_vec()),
-                &["upstream"],
-            )?)?,
+            request_seconds: new.request_seconds()?,
             registry: new.0,
         })
     }
