@@ -32,22 +32,24 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
     };
     let has = |names: &[&str]| names.iter().all(|name| body.get(name).is_some());
     // The first of vLLM's types that fits.
-    match () {
-        () if body.get("messages").is_some_and(Value::is_array) => chat::answer(&call).await,
-        () if body.get("prompt").is_some_and(|prompt| prompt.is_string() || prompt.is_array()) => {
-            completions::answer(&call).await
-        }
-        () if has(&["prompt"]) || !body.is_object() => Err(Refusal::Value {
-            says: "Cannot find suitable handler for request. Expected one of: ['ChatCompletionRequest', 'CompletionRequest']".to_owned(),
-            param: None,
-        }),
-        () if has(&["input"]) => pooling::embeddings(&call).await,
-        () if has(&["query", "documents"]) => pooling::rerank(&call).await,
-        () if has(&["queries"]) || has(&["data_1"]) || has(&["text_1"]) => {
-            pooling::score(&call).await
-        }
-        () if has(&["data"]) => pooling::pooling(&call).await,
-        () => completions::answer(&call).await,
+    if body.get("messages").is_some_and(Value::is_array) {
+        chat::answer(&call).await
+    } else if body.get("prompt").is_some_and(|prompt| prompt.is_string() || prompt.is_array()) {
+        completions::answer(&call).await
+    } else if has(&["prompt"]) || !body.is_object() {
+        let says = "Cannot find suitable handler for request. Expected one of: \
+                    ['ChatCompletionRequest', 'CompletionRequest']";
+        Err(Refusal::Value { says: says.to_owned(), param: None })
+    } else if has(&["input"]) {
+        pooling::embeddings(&call).await
+    } else if has(&["query", "documents"]) {
+        pooling::rerank(&call).await
+    } else if has(&["queries"]) || has(&["data_1"]) || has(&["text_1"]) {
+        pooling::score(&call).await
+    } else if has(&["data"]) {
+        pooling::pooling(&call).await
+    } else {
+        completions::answer(&call).await
     }
 }
 
