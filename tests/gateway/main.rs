@@ -13,6 +13,7 @@ mod ids;
 mod leaving;
 mod life;
 mod names;
+mod paths;
 mod reload;
 mod replay;
 mod services;

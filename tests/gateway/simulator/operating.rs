@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 use sluice::sim::Settings;
+use tokio::task::JoinSet;
 
 use super::support::{Node, chat, soon};
 
@@ -23,15 +24,16 @@ async fn a_paused_node_is_well_but_answers_nothing() {
     assert_eq!(posted(&node, "/pause?mode=keep&clear_cache=false").await, wanted);
     assert_eq!(paused().await, r#"{"is_paused":true}"#);
 
-    let mut waiting = tokio::spawn(node.post(CHAT, &chat("Hi")).send());
+    let mut waiting = JoinSet::new();
+    waiting.spawn(node.post(CHAT, &chat("Hi")).send());
     node.sim.wait_until(|counts| counts.arrived == 4).await;
     for path in ["/health", "/ping", "/v1/models", "/metrics"] {
         assert_eq!(node.get(path).await.status(), 200, "{path}");
     }
     assert_eq!(node.get("/load").await.text().await.unwrap(), r#"{"server_load":0}"#);
-    assert!(!waiting.is_finished());
+    assert!(waiting.try_join_next().is_none());
     assert_eq!(posted(&node, "/resume").await, (200, r#"{"status":"resumed"}"#.to_owned()));
-    assert_eq!(soon(&mut waiting).await.unwrap().unwrap().status(), 200);
+    assert_eq!(soon(waiting.join_next()).await.unwrap().unwrap().unwrap().status(), 200);
     assert_eq!(paused().await, r#"{"is_paused":false}"#);
 }
 
