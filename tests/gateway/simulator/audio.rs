@@ -181,6 +181,11 @@ async fn what_cannot_be_heard_is_told_in_vllms_words() {
         language.contains("Unsupported language: 'xx'.  Must be one of ['af', 'ar', "),
         "{language}"
     );
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_form_is_refused() {
+    let node = Node::start().await;
     for (content_type, body, wanted) in [
         ("multipart/form-data; boundary=X", "junk", r#"{"detail":"Invalid multipart data."}"#),
         ("multipart/form-data", "junk", r#"{"detail":"Missing boundary in multipart."}"#),
