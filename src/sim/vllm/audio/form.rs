@@ -128,27 +128,24 @@ async fn parts(call: &Call) -> Result<Vec<(String, Content)>, Refusal> {
 
 /// The fields that have a value also when nobody gave one.
 fn left_out(task: Task) -> Map<String, Value> {
-    let mut fields = json!({
-        "prompt": "",
-        "response_format": "json",
-        "stream": false,
-        "stream_include_usage": false,
-        "stream_continuous_usage_stats": false,
-        "use_beam_search": false,
-        "n": 1,
-        "length_penalty": 1.0,
-        "include_stop_str_in_output": false,
-        "temperature": 0.0,
-        "frequency_penalty": 0.0,
-        "presence_penalty": 0.0,
-    });
-    if task == Task::Transcribe {
-        fields["timestamp_granularities[]"] = json!([]);
-    }
-    match fields {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    }
+    let (off, zero) = (json!(false), json!(0.0));
+    let fields = [
+        ("prompt", json!("")),
+        ("response_format", json!("json")),
+        ("stream", off.clone()),
+        ("stream_include_usage", off.clone()),
+        ("stream_continuous_usage_stats", off.clone()),
+        ("use_beam_search", off.clone()),
+        ("n", json!(1)),
+        ("length_penalty", json!(1.0)),
+        ("include_stop_str_in_output", off),
+        ("temperature", zero.clone()),
+        ("frequency_penalty", zero.clone()),
+        ("presence_penalty", zero),
+    ];
+    let granularities = ("timestamp_granularities[]", json!([]));
+    let also = (task == Task::Transcribe).then_some(granularities);
+    fields.into_iter().chain(also).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What vLLM looks at before anything else.
