@@ -3,6 +3,16 @@
 //! What it says is an echo of the prompt, one token for each word, so that the same request has the same answer. A
 //! request goes through these modules: `server` accepts it, `http` reads it and fails it if told to, one module of `vllm`
 //! for each API answers or refuses it, `engine` says when, and `events` sends a stream at the pace of a model.
+//!
+//! # Where it differs from vLLM
+//!
+//! - One node has every API at once: that of models that generate, embed, score, classify and hear. vLLM has the paths of
+//!   its one model. `/pause`, `/resume` and `/is_paused` are there without `VLLM_SERVER_DEV_MODE=1`.
+//! - An upload may be as large as any body. vLLM takes 25 MiB, unless `VLLM_MAX_AUDIO_CLIP_FILESIZE_MB` says otherwise, and
+//!   ten minutes of sound. What it holds is not listened to: the answer is its length and a hash.
+//! - Vectors have 64 numbers of 32 bits and can be cut to any length (`dimensions`). One request has 2,048 inputs at most.
+//! - Errors inside a chat that is to be embedded are not found, and pictures are refused.
+//! - `/scale_elastic_ep` takes any size, and no time.
 
 mod call;
 mod engine;

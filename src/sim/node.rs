@@ -66,6 +66,10 @@ pub(super) struct Node {
     pub(super) max_model_len: usize,
     /// Length of an answer when the request names none.
     pub(super) tokens: usize,
+    /// Whether it gives out token ids.
+    pub(super) enable_scale_out: bool,
+    /// Whether requests wait until it is resumed.
+    pub(super) paused: watch::Sender<bool>,
     /// Texts behind token ids.
     pub(super) vocabulary: Vocabulary,
     /// None: nothing is kept.
@@ -92,6 +96,8 @@ impl Node {
             api_keys: settings.api_keys,
             max_model_len: settings.max_model_len.max(1),
             tokens: settings.tokens.max(1),
+            enable_scale_out: settings.enable_scale_out,
+            paused: watch::Sender::default(),
             vocabulary: Vocabulary::default(),
             record: settings.record.then(Record::default),
             counts: watch::Sender::default(),

@@ -41,6 +41,9 @@ pub struct Settings {
     /// Length of an answer, in tokens, when the request names none
     #[arg(long, value_name = "TOKENS", default_value_t = TOKENS)]
     pub tokens: usize,
+    /// Answer `/inference/v1/generate`, token ids for token ids, instead of refusing it
+    #[arg(long)]
+    pub enable_scale_out: bool,
     /// Whether requests are kept for [`Simulator::requests`](super::Simulator::requests). Default: no.
     #[arg(skip)]
     pub record: bool,
@@ -57,6 +60,7 @@ impl Default for Settings {
             token_delay: Duration::ZERO,
             max_model_len: MAX_MODEL_LEN,
             tokens: TOKENS,
+            enable_scale_out: false,
             record: false,
         }
     }

@@ -85,11 +85,14 @@ const JSON_IN_V1: [&str; 8] = [
     "/v1/score",
 ];
 
+/// Endpoints with a multipart form. Others below `/v1/audio` take JSON, `/v1/audio/speech` of OpenAI among them.
+const FORMS: [&str; 2] = ["/v1/audio/transcriptions", "/v1/audio/translations"];
+
 /// What the body of a request on `path` is.
 pub fn body_kind(path: &str) -> BodyKind {
     if JSON_IN_V1.contains(&path) || JSON_OUTSIDE_V1.contains(&path) {
         BodyKind::Json
-    } else if path.starts_with("/v1/audio/") {
+    } else if FORMS.contains(&path) {
         BodyKind::Form
     } else {
         BodyKind::Opaque

@@ -14,6 +14,7 @@ mod leaving;
 mod life;
 mod names;
 mod operating;
+mod paths;
 mod reload;
 mod replay;
 mod responses;

@@ -1,7 +1,12 @@
 //! The simulated node tells the story of a vLLM 0.32 node: each test is one thing that a gateway relies on.
 
 mod answers;
+mod audio;
+mod embeddings;
 mod faults;
+mod generate;
+mod operating;
 mod refusals;
+mod scores;
 mod streams;
 mod support;
