@@ -1,18 +1,38 @@
-//! `sluice sim`: one simulated node, until a signal.
+//! `sluice sim`: one simulated node, until a signal or its own end.
 
-use super::serve::Signals;
+use super::serve::{Order, Signals};
 use super::{Failed, bind, runtime, say};
 use crate::sim::{Settings, Simulator};
 
 pub(super) fn run(settings: Settings) -> Result<(), Failed> {
-    runtime(0)?.block_on(async {
-        let failed = |error: std::io::Error| Failed::Runtime(error.to_string());
-        let mut signals = Signals::new().map_err(failed)?;
-        let listener = bind(settings.listen)?;
-        let simulator = Simulator::start(listener, settings).await.map_err(failed)?;
-        say(&format!("a simulated vLLM node answers on http://{}", simulator.addr()));
-        signals.next_stop().await;
-        simulator.kill().await;
-        Ok(())
-    })
+    runtime(0)?.block_on(simulate(settings))
+}
+
+async fn simulate(settings: Settings) -> Result<(), Failed> {
+    let failed = |error: std::io::Error| Failed::Runtime(error.to_string());
+    let mut signals = Signals::new().map_err(failed)?;
+    let listener = bind(settings.listen)?;
+    let timeout = settings.shutdown_timeout;
+    let simulator = Simulator::start(listener, settings).await.map_err(failed)?;
+    say(&format!("a simulated vLLM node answers on http://{}", simulator.addr()));
+    let order = loop {
+        tokio::select! {
+            () = simulator.gone() => {
+                return Err(Failed::Runtime("the engine died, as it was told to".to_owned()));
+            }
+            order = signals.next() => match order {
+                Order::Reload => {}
+                order => break order,
+            }
+        }
+    };
+    match order {
+        Order::Stop => tokio::select! {
+            () = simulator.terminate(timeout) => {}
+            // A second signal ends the waiting.
+            () = signals.next_stop() => {}
+        },
+        Order::Reload | Order::StopNow => simulator.kill().await,
+    }
+    Ok(())
 }

@@ -1,19 +1,23 @@
 //! One request, and how it is answered: at once, piece by piece, or as its fault wants it.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{StatusCode, Version};
 
-use super::engine::{Finish, Flight, Job};
+use super::engine::{Finish, Flight, Health, Job, PAUSE_MAX};
 use super::events::{Events, Script};
 use super::faults::Fault;
 use super::node::{Live, Node};
 use super::reply::{self, Break, Reply};
+use super::vllm::{Refusal, Shape};
 use super::wire::{Ending, Line};
+
+/// What Python says of a pool of threads that is gone, and so vLLM 0.32 of a chat that comes while it shuts down.
+const SHUT_DOWN: &str = "cannot schedule new futures after shutdown";
 
 /// The engine died before there was an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(super) struct Call {
     pub(super) body: Bytes,
     /// What goes wrong with it.
     pub(super) fault: Option<Fault>,
+    /// With whom it shares blocks of the cache, once its model is known.
+    pub(super) salt: OnceLock<u64>,
 }
 
 /// How long an answer is, and why it ends there.
@@ -47,7 +53,12 @@ pub(super) struct Length {
 impl Call {
     /// Hands the request to the engine.
     pub(super) fn begin(&self, job: &Job) -> Flight {
-        Flight::begin(&self.node, job, self.live.first_token)
+        let slower = match self.fault {
+            Some(Fault::Slow(slower)) => slower.min(PAUSE_MAX),
+            _ => Duration::ZERO,
+        };
+        let salt = self.salt.get().copied().unwrap_or_default();
+        Flight::begin(&self.node, job, salt, self.live.first_token.saturating_add(slower))
     }
 
     /// The answer in one piece, when its time has come; `body` writes it then. `tokens` is what all its choices have.
@@ -61,17 +72,26 @@ impl Call {
         tokens: usize,
         body: impl FnOnce(&Flight) -> String,
     ) -> Result<Reply, EngineDied> {
+        if let Some(why) = flight.refused() {
+            return Ok(refused(why));
+        }
         poll_fn(|cx| flight.poll_first_token(cx)).await;
         let rest = self.time_after_first(length.tokens);
         if !rest.is_zero() {
-            tokio::time::sleep(rest).await;
+            tokio::select! {
+                () = poll_fn(|cx| flight.poll_stopped(cx)) => {}
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+        if let Some(Fault::KillAfter { exit, .. }) = self.fault {
+            self.node.die(exit);
+        }
+        if flight.stopped() || matches!(self.fault, Some(Fault::DieAfter(_))) {
+            flight.finish(Finish::Error);
+            return Err(EngineDied);
         }
         flight.made(tokens);
         match self.broken_off() {
-            None if matches!(self.fault, Some(Fault::DieAfter(_))) => {
-                flight.finish(Finish::Error);
-                Err(EngineDied)
-            }
             None => {
                 let body = body(&flight);
                 flight.finish(length.finish);
@@ -88,9 +108,15 @@ impl Call {
 
     /// The answer as a stream of events.
     pub(super) fn stream(&self, flight: Flight, script: impl Script + 'static) -> Reply {
+        if let Some(why) = flight.refused() {
+            return refused(why);
+        }
         let events = Events::new(Box::new(script), self.live.token_delay, flight);
         let events = match (&self.fault, self.broken_off()) {
             (Some(Fault::DieAfter(after)), _) => events.dying_after(*after),
+            (Some(Fault::KillAfter { events: after, exit }), _) => {
+                events.killing_after(*after, *exit)
+            }
             (
                 Some(Fault::StallAfter(after) | Fault::CutAfter(after) | Fault::ResetAfter(after)),
                 Some(then),
@@ -123,4 +149,13 @@ impl Call {
         let steps = u32::try_from(tokens.saturating_sub(1)).unwrap_or(u32::MAX);
         self.live.token_delay.saturating_mul(steps)
     }
+}
+
+/// The answer to a request that the engine does not take: also one for a stream is told so before any event.
+fn refused(why: Health) -> Reply {
+    let refusal = match why {
+        Health::Drains => Refusal::Fault(StatusCode::INTERNAL_SERVER_ERROR, SHUT_DOWN.to_owned()),
+        Health::Serves | Health::Dead => Refusal::from(EngineDied),
+    };
+    refusal.reply(Shape::OpenAi)
 }

@@ -7,14 +7,11 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::{Instant, Sleep};
 
-use super::engine::{Finish, Flight};
+use super::engine::{Finish, Flight, PAUSE_MAX};
 use super::reply::{Break, Broken};
 
 /// Room for many events at once, so that not every event asks for memory.
 const BUFFER_BYTES: usize = 16 * 1024;
-
-/// The longest pause: nobody waits for a day, and the clock does not overflow.
-const PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What must happen before an event is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +68,8 @@ impl Part {
 enum Fate {
     Breaks(Break),
     Dies,
+    /// The engine dies, and the process so long after it.
+    Kills(Duration),
 }
 
 /// The body of a stream.
@@ -116,18 +115,30 @@ impl Events {
         Self { fate: Some((events, Fate::Dies)), ..self }
     }
 
+    /// The same, but after so many events the whole engine dies, and after `exit` the process ends.
+    pub(super) fn killing_after(self, events: usize, exit: Duration) -> Self {
+        Self { fate: Some((events, Fate::Kills(exit))), ..self }
+    }
+
     /// The next event when it is due.
     pub(super) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
+            if self.flight.stopped() {
+                self.die();
+            }
             if self.at_first_token {
                 ready!(self.flight.poll_first_token(cx));
                 self.at_first_token = false;
                 self.due = Instant::now();
+                continue;
             }
             if let Some(sleep) = &mut self.sleep {
+                if self.flight.poll_stopped(cx).is_ready() {
+                    continue;
+                }
                 ready!(sleep.as_mut().poll(cx));
                 self.sleep = None;
             }
@@ -168,12 +179,26 @@ impl Events {
                 then.poll(cx).map(Some)
             }
             Some((after, Fate::Dies)) if self.sent >= *after => {
-                self.script = Box::new(LastWords(self.script.last_words().iter()));
-                self.fate = None;
+                self.die();
+                Poll::Ready(None)
+            }
+            Some((after, Fate::Kills(exit))) if self.sent >= *after => {
+                self.flight.node().die(*exit);
+                self.die();
                 Poll::Ready(None)
             }
             _ => Poll::Ready(None),
         }
+    }
+
+    /// What is said from now on is that the engine has died.
+    fn die(&mut self) {
+        self.flight.finish(Finish::Error);
+        self.script = Box::new(LastWords(self.script.last_words().iter()));
+        self.held = None;
+        self.sleep = None;
+        self.at_first_token = false;
+        self.fate = None;
     }
 }
 

@@ -1,18 +1,20 @@
 //! The way of a request: read it, keep it, fail it if told to, answer it.
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{LOCATION, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::call::Call;
-use super::engine::Job;
+use super::engine::{Job, PAUSE_MAX};
 use super::faults::{self, Fault};
 use super::node::Node;
 use super::reply::{self, Broken, Reply};
+use super::server::Course;
 use super::vllm::{self, Refusal, Shape};
 use super::wire::{Ending, Line};
 
@@ -43,16 +45,15 @@ pub(super) async fn serve(
         record.add(&head, &body);
     }
     let live = node.live.load_full();
-    let standing = if head.method == Method::POST { &live.fault } else { &live.probe_fault };
     let fault = match faults::asked_for(&head.headers) {
-        Ok(fault) => fault.or_else(|| standing.clone()),
+        Ok(fault) => fault.or_else(|| node.standing_fault(&live, &head.method)),
         Err(error) => {
             return Ok(
                 Refusal::Fault(StatusCode::BAD_REQUEST, error.to_string()).reply(Shape::OpenAi)
             );
         }
     };
-    let call = Call { node, live, line, head, body, fault };
+    let call = Call { node, live, line, head, body, fault, salt: OnceLock::new() };
     match fail(&call).await? {
         Some(reply) => Ok(reply),
         None => Ok(vllm::answer(&call).await),
@@ -80,6 +81,18 @@ async fn fail(call: &Call) -> Result<Option<Reply>, Broken> {
             let _flight = (call.head.method == Method::POST).then(|| call.begin(&Job::default()));
             pending().await
         }
+        Some(Fault::Slow(slower)) => {
+            if call.head.method != Method::POST {
+                tokio::time::sleep(*slower).await;
+            }
+            Ok(None)
+        }
+        Some(Fault::Refuse(back_after)) => {
+            let until = back_after.map(|time| Instant::now() + time.min(PAUSE_MAX));
+            call.node.course.send_replace(Course::Refuse(until));
+            // The connection goes with all others, once the port is closed.
+            pending().await
+        }
         Some(Fault::Close) => Err(Broken),
         Some(Fault::Reset) => {
             call.ends(Ending::Reset);
@@ -90,7 +103,11 @@ async fn fail(call: &Call) -> Result<Option<Reply>, Broken> {
             Err(Broken)
         }
         Some(
-            Fault::StallAfter(_) | Fault::CutAfter(_) | Fault::ResetAfter(_) | Fault::DieAfter(_),
+            Fault::StallAfter(_)
+            | Fault::CutAfter(_)
+            | Fault::ResetAfter(_)
+            | Fault::DieAfter(_)
+            | Fault::KillAfter { .. },
         )
         | None => Ok(None),
     }

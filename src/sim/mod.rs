@@ -13,6 +13,14 @@
 //! - Vectors have 64 numbers of 32 bits and can be cut to any length (`dimensions`). One request has 2,048 inputs at most.
 //! - Errors inside a chat that is to be embedded are not found, and pictures are refused.
 //! - `/scale_elastic_ep` takes any size, and no time.
+//! - Who is admitted has room in the KV cache for the prompt and the whole answer, so nobody is ever preempted, and
+//!   `vllm:kv_cache_usage_perc` tells of room that is taken, if not yet written to.
+//! - Several choices or prompts of one request share a slot, and one choice's tokens stand for all in the cache.
+//! - A prompt is computed in one stretch, not in chunks between the tokens of others, and does not slow these down.
+//! - A client that reads slowly holds up its own answer; vLLM would have made it already.
+//! - `vllm:inter_token_latency_seconds` has the mean of each request, as many times as there were steps.
+//! - `/load` counts requests without `--enable-server-load-tracking`.
+//! - Each model of several has prompts of its own in the cache; in vLLM they are names of one model.
 
 mod call;
 mod engine;
@@ -34,22 +42,24 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::engine::PAUSE_MAX;
 pub use self::faults::{Fault, NotAFault};
 pub use self::node::Counts;
 use self::node::Node;
 pub use self::seen::Seen;
 use self::server::Course;
-pub use self::settings::Settings;
+pub use self::settings::{BadSettings, Settings};
 use crate::names::ModelName;
+
+/// How long a node that was told to end waits for its clients to read the last words of their streams.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A running node. Dropped, it stops and lets go of its connections.
 pub struct Simulator {
     addr: SocketAddr,
     node: Arc<Node>,
-    course: watch::Sender<Course>,
     /// One task; dropping it ends all connections.
     task: JoinSet<()>,
 }
@@ -58,15 +68,16 @@ impl Simulator {
     /// Serves on `listener`, whatever [`Settings::listen`] says, on the caller's tokio runtime.
     ///
     /// # Errors
-    /// The listener has no address or cannot be made non-blocking.
+    /// The listener has no address or cannot be made non-blocking, or no node can be as the settings say
+    /// ([`BadSettings`]).
     pub async fn start(listener: TcpListener, settings: Settings) -> io::Result<Self> {
+        settings.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let addr = listener.local_addr()?;
         let listener = server::listener(listener)?;
         let node = Arc::new(Node::new(settings));
-        let (course, told) = watch::channel(Course::Serve);
         let mut task = JoinSet::new();
-        task.spawn(server::run(listener, node.clone(), told));
-        Ok(Self { addr, node, course, task })
+        task.spawn(server::run(listener, node.clone()));
+        Ok(Self { addr, node, task })
     }
 
     /// Where it listens.
@@ -111,6 +122,48 @@ impl Simulator {
         *self.node.counts.borrow()
     }
 
+    /// From now on requests for an answer of the model hang without one, and `/health` stays 200. Those that are being
+    /// answered go on.
+    pub fn pause(&self) {
+        self.node.engine.pause();
+    }
+
+    /// Requests are answered again, those that hang first.
+    pub fn resume(&self) {
+        self.node.engine.resume();
+    }
+
+    /// Whether requests for an answer of the model hang.
+    pub fn is_paused(&self) -> bool {
+        self.node.engine.is_paused()
+    }
+
+    /// Closes the port and all connections; when this returns, whoever connects is refused.
+    pub async fn refuse(&self) {
+        self.steer(Course::Refuse(None)).await;
+    }
+
+    /// Opens the port again; when this returns, it is open.
+    pub async fn accept(&self) {
+        self.steer(Course::Serve).await;
+    }
+
+    /// Waits until the node has come to its end: its engine was killed by a fault and its process is gone.
+    pub async fn gone(&self) {
+        self.reached(Course::Stop).await;
+    }
+
+    async fn steer(&self, course: Course) {
+        self.node.course.send_replace(course);
+        self.reached(course).await;
+    }
+
+    async fn reached(&self, wanted: Course) {
+        // It fails only when the sender is gone, which `self` holds. A node that is at its end goes nowhere any more.
+        let there = |course: &Course| *course == wanted || *course == Course::Stop;
+        let _ = self.node.reached.subscribe().wait_for(there).await;
+    }
+
     /// Requests for an answer of the model that are being answered now.
     pub fn running(&self) -> usize {
         self.counts().running
@@ -129,14 +182,31 @@ impl Simulator {
 
     /// Accepts nothing more, finishes what has begun, and returns when the last connection is gone. An answer that a
     /// fault has stalled is waited for too, until its client leaves.
-    pub async fn shutdown(mut self) {
-        self.course.send_replace(Course::Finish);
-        while self.task.join_next().await.is_some() {}
+    pub async fn shutdown(self) {
+        self.end(Course::Finish).await;
     }
 
     /// Stops at once, as a killed process does: when this returns, the port is closed, and so are all connections.
-    pub async fn kill(mut self) {
-        self.course.send_replace(Course::Stop);
+    pub async fn kill(self) {
+        self.end(Course::Stop).await;
+    }
+
+    /// Ends as vLLM 0.32 does on SIGTERM. Up to `timeout` (its `--shutdown-timeout`) answers go on, `/health` stays 200,
+    /// and new requests for an answer get a 500. Then, without a timeout at once, the port closes and streams end with the
+    /// error of a dead engine.
+    pub async fn terminate(self, timeout: Duration) {
+        if !timeout.is_zero() {
+            self.node.engine.drain();
+            let idle = self.wait_until(|counts| counts.waiting + counts.running == 0);
+            let _late = tokio::time::timeout(timeout.min(PAUSE_MAX), idle).await;
+        }
+        self.node.engine.die();
+        // Dropped, whatever is left ends too.
+        let _unread = tokio::time::timeout(LAST_WORDS, self.end(Course::Finish)).await;
+    }
+
+    async fn end(mut self, course: Course) {
+        self.node.course.send_replace(course);
         while self.task.join_next().await.is_some() {}
     }
 }

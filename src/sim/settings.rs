@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::faults::Fault;
 use crate::names::ModelName;
 
 /// Where vLLM listens, but on loopback: a simulator is nobody else's business.
@@ -17,7 +18,17 @@ const MAX_MODEL_LEN: usize = 8192;
 /// vLLM's own default for `/v1/completions`.
 const TOKENS: usize = 16;
 
-/// A simulated node: its address, its models and its pace.
+/// vLLM's own default for an API server on a middling GPU.
+const MAX_NUM_SEQS: usize = 256;
+
+/// vLLM's own default on GPUs.
+const BLOCK_SIZE: usize = 16;
+
+/// Blocks of the KV cache: with [`BLOCK_SIZE`] a quarter of a million tokens, what a middling GPU has beside a small
+/// model. More where the longest request needs more.
+const BLOCKS: u32 = 16_384;
+
+/// A simulated node: its address, its models, its pace, its engine and what goes wrong with it.
 #[derive(Clone, clap::Args)]
 pub struct Settings {
     /// Address to listen on
@@ -29,12 +40,30 @@ pub struct Settings {
     /// Key to ask for as `Authorization: Bearer`; repeat for several. None: everyone is served
     #[arg(long = "api-key", value_name = "KEY")]
     pub api_keys: Vec<String>,
-    /// Time from the request to the first token, such as `50ms`
+    /// Time to the first token beside the waiting in the queue and the prefill, such as `50ms`
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub first_token: Duration,
     /// Time from each token to the next, such as `10ms`
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub token_delay: Duration,
+    /// Tokens of prompts computed in a second, one prompt after the other, those found in the cache left out. 0: at once
+    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
+    pub prefill_rate: u32,
+    /// Requests answered at a time; the others wait in a queue
+    #[arg(long, value_name = "N", default_value_t = MAX_NUM_SEQS)]
+    pub max_num_seqs: usize,
+    /// Tokens in one block of the KV cache
+    #[arg(long, value_name = "TOKENS", default_value_t = BLOCK_SIZE)]
+    pub block_size: usize,
+    /// Blocks of the KV cache. Default: 16384, or more if the longest request needs them
+    #[arg(long, value_name = "N")]
+    pub num_gpu_blocks_override: Option<u32>,
+    /// Compute each prompt anew, whatever the cache holds
+    #[arg(long = "no-enable-prefix-caching", action = clap::ArgAction::SetFalse)]
+    pub prefix_caching: bool,
+    /// Show `prompt_tokens_details` in usage: how many tokens were found in the cache
+    #[arg(long)]
+    pub enable_prompt_tokens_details: bool,
     /// Longest prompt and answer together, in tokens
     #[arg(long, value_name = "TOKENS", default_value_t = MAX_MODEL_LEN)]
     pub max_model_len: usize,
@@ -44,9 +73,76 @@ pub struct Settings {
     /// Answer `/inference/v1/generate`, token ids for token ids, instead of refusing it
     #[arg(long)]
     pub enable_scale_out: bool,
+    /// What goes wrong with every POST, such as `status=503` or `cut-after=3`; any other word shows the list
+    #[arg(long, value_name = "FAULT")]
+    pub fault: Option<Fault>,
+    /// The same for every other method: `/health`, `/v1/models`, `/metrics` and the like
+    #[arg(long, value_name = "FAULT")]
+    pub probe_fault: Option<Fault>,
+    /// Share of requests that meet their fault, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    pub fault_rate: f64,
+    /// Where the dice of `--fault-rate` begin: the same number, the same requests. Default: anywhere
+    #[arg(long, value_name = "NUMBER")]
+    pub fault_seed: Option<u64>,
+    /// Seconds for running answers to end after SIGTERM; in them new requests get a 500, and `/health` stays 200
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub shutdown_timeout: Duration,
     /// Whether requests are kept for [`Simulator::requests`](super::Simulator::requests). Default: no.
     #[arg(skip)]
     pub record: bool,
+}
+
+/// Settings that no node can have.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadSettings(String);
+
+impl Settings {
+    /// Blocks of the KV cache.
+    pub(super) fn num_gpu_blocks(&self) -> u32 {
+        self.num_gpu_blocks_override.unwrap_or_else(|| {
+            let needed = u32::try_from(self.blocks_of_longest()).unwrap_or(u32::MAX);
+            needed.max(BLOCKS)
+        })
+    }
+
+    /// Checks what no flag alone can tell. As in vLLM the longest request must fit into the cache: else it would wait for
+    /// ever.
+    ///
+    /// # Errors
+    /// A node of these settings could not answer everyone.
+    pub(super) fn check(&self) -> Result<(), BadSettings> {
+        let least = [
+            ("max-num-seqs", self.max_num_seqs),
+            ("block-size", self.block_size),
+            ("max-model-len", self.max_model_len),
+            ("tokens", self.tokens),
+        ];
+        if let Some((flag, _)) = least.into_iter().find(|(_, value)| *value == 0) {
+            return Err(BadSettings(format!("--{flag} must be at least 1")));
+        }
+        if !(0.0..=1.0).contains(&self.fault_rate) {
+            return Err(BadSettings("--fault-rate must be from 0 to 1".to_owned()));
+        }
+        let (needed, blocks) = (self.blocks_of_longest(), self.num_gpu_blocks());
+        if needed > blocks as usize || blocks == u32::MAX {
+            return Err(BadSettings(format!(
+                "a request of --max-model-len {} needs {needed} blocks of {} tokens, and the KV cache has {blocks}: \
+                 raise --num-gpu-blocks-override or lower --max-model-len",
+                self.max_model_len, self.block_size
+            )));
+        }
+        Ok(())
+    }
+
+    fn blocks_of_longest(&self) -> usize {
+        self.max_model_len.div_ceil(self.block_size)
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
 }
 
 impl Default for Settings {
@@ -58,9 +154,20 @@ impl Default for Settings {
             api_keys: Vec::new(),
             first_token: Duration::ZERO,
             token_delay: Duration::ZERO,
+            prefill_rate: 0,
+            max_num_seqs: MAX_NUM_SEQS,
+            block_size: BLOCK_SIZE,
+            num_gpu_blocks_override: None,
+            prefix_caching: true,
+            enable_prompt_tokens_details: false,
             max_model_len: MAX_MODEL_LEN,
             tokens: TOKENS,
             enable_scale_out: false,
+            fault: None,
+            probe_fault: None,
+            fault_rate: 1.0,
+            fault_seed: None,
+            shutdown_timeout: Duration::ZERO,
             record: false,
         }
     }

@@ -2,12 +2,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Sleep;
 
+use super::sequence::Sequence;
+use super::{Begun, Health, Progress};
 use crate::sim::node::Node;
 
 /// Why an answer ended.
@@ -32,7 +34,8 @@ impl Finish {
     }
 }
 
-/// What the engine is asked to make.
+/// What the engine is asked to make. Several choices, or prompts, of one request are one job: they share a slot, and one
+/// choice's tokens stand for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::sim) struct Job {
     /// Token ids of the prompt.
@@ -45,66 +48,135 @@ pub(in crate::sim) struct Job {
 /// that its client left.
 pub(in crate::sim) struct Flight {
     node: Arc<Node>,
+    phase: Phase,
     /// Until the first token.
-    wait: Option<Pin<Box<Sleep>>>,
-    finished: bool,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Tokens of the prompt that were found in the cache.
+    cached: usize,
+    /// Tokens of the answer.
+    made: AtomicUsize,
+}
+
+enum Phase {
+    /// Before the first token.
+    Waits(Begun),
+    /// The first token is there.
+    Answers(Begun),
+    /// It has left the engine.
+    Ended,
+    /// The engine did not take it.
+    Refused(Health),
 }
 
 impl Flight {
-    /// One more request is being answered; its first token takes at least `first_token`.
-    pub(in crate::sim) fn begin(node: &Arc<Node>, job: &Job, first_token: Duration) -> Self {
-        node.totals.prompt_tokens.fetch_add(job.prompt.len() as u64, Ordering::Relaxed);
-        node.counts.send_modify(|counts| counts.running += 1);
-        let wait = (!first_token.is_zero()).then(|| Box::pin(tokio::time::sleep(first_token)));
-        Self { node: node.clone(), wait, finished: false }
+    /// One more request; its blocks are found by those of the same salt, and its first token takes at least `first_token`.
+    pub(in crate::sim) fn begin(
+        node: &Arc<Node>,
+        job: &Job,
+        salt: u64,
+        first_token: Duration,
+    ) -> Self {
+        let engine = &node.engine;
+        let sequence = if engine.cache.prefix_caching {
+            Sequence::named(job, salt, engine.cache.block_size)
+        } else {
+            Sequence::unnamed(job, engine.cache.block_size)
+        };
+        let phase = engine.begin(sequence, first_token).map_or_else(Phase::Refused, Phase::Waits);
+        Self { node: node.clone(), phase, sleep: None, cached: 0, made: AtomicUsize::new(0) }
     }
 
-    /// Ready when the prompt is computed and the first token is there; from then on always.
+    /// Why the engine did not take it, if so.
+    pub(in crate::sim) fn refused(&self) -> Option<Health> {
+        match self.phase {
+            Phase::Refused(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Ready when the prompt is computed and the first token is there, or never will be; from then on always.
     pub(in crate::sim) fn poll_first_token(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(wait) = &mut self.wait {
-            ready!(wait.as_mut().poll(cx));
-            self.wait = None;
+        let Phase::Waits(begun) = &self.phase else { return Poll::Ready(()) };
+        begun.signal.register(cx.waker());
+        self.cached = loop {
+            if begun.signal.stopped() {
+                return Poll::Ready(());
+            }
+            match self.node.engine.progress(begun.ticket) {
+                Progress::Queued => return Poll::Pending,
+                Progress::Answers(cached) => break cached,
+                Progress::Prefill(until) => {
+                    let until = until.into();
+                    let sleep =
+                        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+                    if sleep.deadline() != until {
+                        sleep.as_mut().reset(until);
+                    }
+                    ready!(sleep.as_mut().poll(cx));
+                }
+            }
+        };
+        self.sleep = None;
+        if let Phase::Waits(begun) = std::mem::replace(&mut self.phase, Phase::Ended) {
+            self.phase = Phase::Answers(begun);
         }
         Poll::Ready(())
     }
 
     /// Tokens of the prompt that were found in the cache: known with the first token, 0 before.
     pub(in crate::sim) fn cached_tokens(&self) -> usize {
-        0
+        self.cached
+    }
+
+    /// `prompt_tokens_details` of usage in OpenAI's API: only where the node shows them, and something was found.
+    pub(in crate::sim) fn prompt_tokens_details(&self) -> Option<String> {
+        let shown = self.node.prompt_tokens_details && self.cached > 0;
+        shown.then(|| format!(r#"{{"cached_tokens":{}}}"#, self.cached))
+    }
+
+    /// Whose engine it is in.
+    pub(in crate::sim) fn node(&self) -> &Node {
+        &self.node
     }
 
     /// So many tokens of the answer were made.
     pub(in crate::sim) fn made(&self, tokens: usize) {
-        self.node.totals.generation_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+        self.made.fetch_add(tokens, Ordering::Relaxed);
+        self.node.engine.made(tokens);
+    }
+
+    /// Whether the engine died under it.
+    pub(in crate::sim) fn stopped(&self) -> bool {
+        match &self.phase {
+            Phase::Waits(begun) | Phase::Answers(begun) => begun.signal.stopped(),
+            Phase::Ended | Phase::Refused(_) => false,
+        }
+    }
+
+    /// Ready when the engine dies under it.
+    pub(in crate::sim) fn poll_stopped(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Phase::Waits(begun) | Phase::Answers(begun) = &self.phase {
+            begun.signal.register(cx.waker());
+        }
+        if self.stopped() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The answer has come to its end; a second end changes nothing.
     pub(in crate::sim) fn finish(&mut self, finish: Finish) {
-        if self.finished {
-            return;
+        self.end(Some(finish));
+    }
+
+    fn end(&mut self, finish: Option<Finish>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        if let Phase::Waits(begun) | Phase::Answers(begun) = phase {
+            let made = self.made.load(Ordering::Relaxed);
+            self.node.engine.end(begun.ticket, made, finish);
         }
-        self.finished = true;
-        let totals = &self.node.totals;
-        let total = match finish {
-            Finish::Stop => &totals.stopped,
-            Finish::Length => &totals.at_length,
-            Finish::Error => &totals.failed,
-        };
-        total.fetch_add(1, Ordering::Relaxed);
-        self.node.counts.send_modify(|counts| {
-            counts.running -= 1;
-            counts.finished += 1;
-        });
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if !self.finished {
-            self.node.counts.send_modify(|counts| {
-                counts.running -= 1;
-                counts.aborted += 1;
-            });
-        }
+        self.end(None);
     }
 }

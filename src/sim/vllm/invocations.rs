@@ -1,5 +1,7 @@
 //! `POST /invocations`, as vLLM 0.32 answers it: any API by the fields of the body, under one path for SageMaker.
 
+use std::sync::OnceLock;
+
 use http::StatusCode;
 use serde_json::Value;
 
@@ -29,6 +31,7 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
         head: call.head.clone(),
         body: body.to_string().into(),
         fault: call.fault.clone(),
+        salt: OnceLock::new(),
     };
     let has = |names: &[&str]| names.iter().all(|name| body.get(name).is_some());
     // The first of vLLM's types that fits.

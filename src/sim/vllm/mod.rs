@@ -9,6 +9,7 @@ mod generate;
 mod info;
 mod invocations;
 mod messages;
+mod metrics;
 mod openai;
 mod operating;
 mod pooling;
@@ -106,26 +107,6 @@ impl Endpoint {
             _ => &[Method::POST],
         }
     }
-
-    /// Whether the engine has a part in its answer.
-    fn is_work(self) -> bool {
-        matches!(
-            self,
-            Self::Chat
-                | Self::Completions
-                | Self::Responses
-                | Self::Messages
-                | Self::Transcriptions
-                | Self::Translations
-                | Self::Embeddings
-                | Self::Pooling
-                | Self::Classify
-                | Self::Score
-                | Self::Rerank
-                | Self::Generate
-                | Self::Invocations
-        )
-    }
 }
 
 /// Answers one request. The order of the checks is vLLM's: the key, the path, the method, the body.
@@ -144,10 +125,6 @@ pub(super) async fn answer(call: &Call) -> Reply {
     if !methods.contains(&call.head.method) {
         // Of several methods vLLM's router names the first alone.
         return Refusal::Method(&methods[0]).reply(Shape::OpenAi);
-    }
-    if endpoint.is_work() {
-        // The sender lives as long as the node.
-        let _ = call.node.paused.subscribe().wait_for(|paused| !paused).await;
     }
     let reply = match endpoint {
         Endpoint::Chat => chat::answer(call).await,
@@ -174,7 +151,7 @@ pub(super) async fn answer(call: &Call) -> Reply {
         Endpoint::Alive | Endpoint::Ping => Ok(reply::empty(StatusCode::OK)),
         Endpoint::Version => Ok(info::version()),
         Endpoint::Load => Ok(info::load(&call.node)),
-        Endpoint::Metrics => Ok(info::metrics(call)),
+        Endpoint::Metrics => Ok(metrics::metrics(call)),
     };
     let shape = if endpoint == Endpoint::Messages { Shape::Anthropic } else { Shape::OpenAi };
     reply.unwrap_or_else(|refusal| refusal.reply(shape))

@@ -72,10 +72,12 @@ impl Answer {
     }
 
     /// `usage` of an answer that is not streamed.
-    pub(super) fn usage(&self, _: &Flight) -> String {
+    pub(super) fn usage(&self, flight: &Flight) -> String {
         let (prompt, answer) = (self.prompt_tokens, self.tokens());
+        let details = flight.prompt_tokens_details();
+        let details = details.as_deref().unwrap_or("null");
         format!(
-            r#"{{"prompt_tokens":{prompt},"total_tokens":{},"completion_tokens":{answer},"prompt_tokens_details":null,"completion_tokens_details":null}}"#,
+            r#"{{"prompt_tokens":{prompt},"total_tokens":{},"completion_tokens":{answer},"prompt_tokens_details":{details},"completion_tokens_details":null}}"#,
             prompt + answer
         )
     }
@@ -95,7 +97,7 @@ impl Answer {
     pub(super) fn close(
         &self,
         mut place: usize,
-        (usage, _): (StreamUsage, &Flight),
+        (usage, flight): (StreamUsage, &Flight),
         head: &str,
         out: &mut BytesMut,
     ) -> Option<Step> {
@@ -106,7 +108,10 @@ impl Answer {
             0 => {
                 out.put_slice(head.as_bytes());
                 out.put_slice(b"],");
-                self.write_usage(self.tokens(), "", out);
+                let details = flight.prompt_tokens_details();
+                let details =
+                    details.map(|details| format!(r#","prompt_tokens_details":{details}"#));
+                self.write_usage(self.tokens(), details.as_deref().unwrap_or_default(), out);
                 let _ = write!(out, ",\"system_fingerprint\":\"{FINGERPRINT}\"}}\n\n");
             }
             1 => out.put_slice(DONE.as_bytes()),

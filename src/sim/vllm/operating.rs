@@ -25,19 +25,19 @@ pub(super) fn pause(call: &Call) -> Result<Reply, Refusal> {
         .map(|(name, value)| (name.to_owned(), Value::from(value)))
         .collect();
     schema::check("query", &Value::from(query), &PAUSE)?;
-    call.node.paused.send_replace(true);
+    call.node.engine.pause();
     Ok(reply::json(StatusCode::OK, r#"{"status":"paused"}"#))
 }
 
 /// `POST /resume`: what waits is answered.
 pub(super) fn resume(call: &Call) -> Reply {
-    call.node.paused.send_replace(false);
+    call.node.engine.resume();
     reply::json(StatusCode::OK, r#"{"status":"resumed"}"#)
 }
 
 /// `GET /is_paused`.
 pub(super) fn is_paused(call: &Call) -> Reply {
-    let paused = *call.node.paused.borrow();
+    let paused = call.node.engine.is_paused();
     reply::json(StatusCode::OK, format!(r#"{{"is_paused":{paused}}}"#))
 }
 

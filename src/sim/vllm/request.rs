@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::refusal::{Refusal, python};
 use crate::names::ModelName;
 use crate::sim::call::{Call, Length};
-use crate::sim::engine::Finish;
+use crate::sim::engine::{self, Finish};
 use crate::sim::text;
 
 impl Call {
@@ -42,6 +42,11 @@ impl Call {
             Some(name) => models.iter().find(|model| model.as_str() == name),
             None => models.first(),
         };
+        if let Some(model) = found {
+            let salt = body.get("cache_salt").and_then(Value::as_str);
+            // Noted here, where every handler must come by. A second look at the same body changes nothing.
+            let _ = self.salt.set(engine::salt(model.as_str(), salt));
+        }
         found.cloned().ok_or_else(|| Refusal::UnknownModel {
             asked: named.unwrap_or_default().to_owned(),
             served: models.iter().map(ModelName::as_str).collect::<Vec<_>>().join(", "),

@@ -3,8 +3,13 @@
 mod answers;
 mod audio;
 mod embeddings;
+mod engine;
+mod engine_leaving;
 mod faults;
+mod faults_ends;
+mod faults_process;
 mod generate;
+mod metrics;
 mod operating;
 mod refusals;
 mod scores;

@@ -30,7 +30,7 @@ async fn a_paused_node_is_well_but_answers_nothing() {
     for path in ["/health", "/ping", "/v1/models", "/metrics"] {
         assert_eq!(node.get(path).await.status(), 200, "{path}");
     }
-    assert_eq!(node.get("/load").await.text().await.unwrap(), r#"{"server_load":0}"#);
+    assert_eq!(node.get("/load").await.text().await.unwrap(), r#"{"server_load":1}"#);
     assert!(waiting.try_join_next().is_none());
     assert_eq!(posted(&node, "/resume").await, (200, r#"{"status":"resumed"}"#.to_owned()));
     assert_eq!(soon(waiting.join_next()).await.unwrap().unwrap().unwrap().status(), 200);
