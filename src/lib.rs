@@ -18,7 +18,7 @@
 //!
 //! [`Gateway`](gateway::Gateway) implements Pingora's `ProxyHttp`. `request_filter` calls `admit` (`gateway/admit.rs`),
 //! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → authenticate → route →
-//! scope → timeout → body → model → upstream. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
+//! scope → timeout → body → model → stored response → upstream. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
 //! the node's address, `upstream_request_filter` writes the head that the node shall see (what may go up is listed;
 //! everything else stays) and lets `gateway/downstream.rs` replay the body; `upstream_response_filter` judges the status;
 //! `error_while_proxy` decides whether there is another try; `fail_to_proxy` tells the client what cannot be mended;
@@ -32,6 +32,8 @@
 //! - A body is never parsed into a tree and never written anew: the model's name is spliced in where it must change.
 //! - What must be given back (memory for bodies, the count of requests under way) is a guard in the request's context:
 //!   it is freed however the request ends.
+//! - What a node keeps for a key is found for that key alone, and only where the node chose its id
+//!   ([`routing::responses`]).
 //! - Every credential of a client's ends at the gateway; no key is in a log, an error, a metric or a `Debug`.
 //! - Every bound has a name, a unit and a reason beside it.
 //!

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub client_aborts: IntCounter,
     /// `sluice_held_request_bytes`: request bodies in memory, in bytes.
     pub held_bytes: IntGauge,
+    /// `sluice_response_ids`: responses whose node and key are remembered.
+    pub response_ids: IntGauge,
     /// `sluice_access_log_dropped_total`: lines that did not fit the queue to the writer.
     pub access_log_dropped: IntCounter,
     /// `sluice_config_generation`: 1 at start, one more with each reload that took effect.
@@ -108,6 +110,15 @@ impl Series {
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.registered(IntGauge::new(name, help)?)
     }
+
+    fn request_seconds(&self) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::new(
+            "sluice_request_duration_seconds",
+            "From a request's first byte to its answer's last, by upstream.",
+        );
+        let opts = opts.buckets(REQUEST_SECONDS.to_vec());
+        self.registered(HistogramVec::new(opts, &["upstream"])?)
+    }
 }
 
 impl Metrics {
@@ -158,6 +169,10 @@ impl Metrics {
             )?,
             held_bytes: new
                 .gauge("sluice_held_request_bytes", "Bytes of request bodies held in memory.")?,
+            response_ids: new.gauge(
+                "sluice_response_ids",
+                "Responses of /v1/responses whose node and key are remembered.",
+            )?,
             access_log_dropped: new.counter(
                 "sluice_access_log_dropped_total",
                 "Access log lines that did not fit the queue to the writer.",
@@ -171,14 +186,7 @@ impl Metrics {
                 "0 while the files on disk are not what is served.",
             )?,
             named: Mutex::new(HashSet::new()),
-            request_seconds: new.registered(HistogramVec::new(
-                HistogramOpts::new(
-                    "sluice_request_duration_seconds",
-                    "From a request's first byte to its answer's last, by upstream.",
-                )
-                .buckets(REQUEST_SECONDS.to_vec()),
-                &["upstream"],
-            )?)?,
+            request_seconds: new.request_seconds()?,
             registry: new.0,
         })
     }

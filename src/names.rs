@@ -59,6 +59,10 @@ name! {
     KeyName
 }
 name! {
+    /// A node's URL, as configured: what it is known by over reloads.
+    NodeId
+}
+name! {
     /// An upstream's name in `routes.yaml`, or `host:port` for one made by the short form.
     UpstreamName
 }

@@ -24,6 +24,15 @@ pub enum Refusal {
     RouteNotFound,
     /// Every candidate's list is known, and none has it.
     ModelNotFound(ModelName),
+    /// No response of that id that this key made.
+    ResponseNotFound {
+        /// As asked, or its beginning.
+        id: String,
+        /// It was to be gone on from.
+        previous: bool,
+    },
+    /// The node that keeps the response to be gone on from does not serve this model.
+    ModelElsewhere(ModelName),
     /// The path exists, with other methods.
     MethodNotAllowed {
         /// For the `Allow` header.
@@ -96,7 +105,10 @@ impl Refusal {
             Self::NoKey => StatusCode::UNAUTHORIZED,
             Self::UnknownKey { status } => *status,
             Self::ModelNotAllowed(_) | Self::ScopeNotAllowed(_) => StatusCode::FORBIDDEN,
-            Self::RouteNotFound | Self::ModelNotFound(_) => StatusCode::NOT_FOUND,
+            Self::RouteNotFound
+            | Self::ModelNotFound(_)
+            | Self::ModelElsewhere(_)
+            | Self::ResponseNotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -117,7 +129,9 @@ impl Refusal {
             Self::ModelNotAllowed(_) => "model_not_allowed",
             Self::ScopeNotAllowed(_) => "scope_not_allowed",
             Self::RouteNotFound => "route_not_found",
-            Self::ModelNotFound(_) => "model_not_found",
+            Self::ModelNotFound(_) | Self::ModelElsewhere(_) => "model_not_found",
+            Self::ResponseNotFound { previous: false, .. } => "response_not_found",
+            Self::ResponseNotFound { previous: true, .. } => "previous_response_not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Malformed { code, .. } => code,
             Self::BodyTooLarge { .. } => "request_too_large",
@@ -135,7 +149,11 @@ impl Refusal {
     /// The field that is wrong, as OpenAI's `param`.
     fn param(&self) -> Option<&'static str> {
         match self {
-            Self::ModelNotAllowed(_) | Self::ModelNotFound(_) => Some("model"),
+            Self::ModelNotAllowed(_) | Self::ModelNotFound(_) | Self::ModelElsewhere(_) => {
+                Some("model")
+            }
+            Self::ResponseNotFound { previous: false, .. } => Some("response_id"),
+            Self::ResponseNotFound { previous: true, .. } => Some("previous_response_id"),
             Self::Malformed { param, .. } => *param,
             _ => None,
         }
@@ -156,6 +174,17 @@ impl Refusal {
             Self::ModelNotFound(model) => {
                 format!("The model `{model}` does not exist here.").into()
             }
+            // In the words of vLLM, and of OpenAI.
+            Self::ResponseNotFound { id, previous: false } => {
+                format!("Response with id '{id}' not found.").into()
+            }
+            Self::ResponseNotFound { id, previous: true } => {
+                format!("Previous response with id '{id}' not found.").into()
+            }
+            Self::ModelElsewhere(model) => format!(
+                "The node that keeps the previous response does not serve the model `{model}`."
+            )
+            .into(),
             Self::MethodNotAllowed { allow } => {
                 format!("This endpoint takes another method: {allow}.").into()
             }

@@ -29,6 +29,7 @@ use crate::config::Source;
 use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
 use crate::metrics::Metrics;
 use crate::reload::{NotTaken, Reloader};
+use crate::routing::responses::{RESPONSES_MAX, Responses};
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
 use crate::upstream::refresh::{self, Refresher};
@@ -123,6 +124,7 @@ impl Server {
             metrics: metrics.clone(),
             client: client.clone(),
             refresher,
+            responses: Responses::new(RESPONSES_MAX, metrics.response_ids.clone()),
             fingerprints: Fingerprints::new().map_err(|_| CannotStart::Randomness)?,
             held: Budget::new(settings.max_held_bytes, metrics.held_bytes.clone()),
             drain: drain.clone(),

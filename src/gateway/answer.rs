@@ -9,6 +9,7 @@ use pingora::http::ResponseHeader;
 use super::context::Forward;
 use super::mask::Mask;
 use crate::wire::events::Tail;
+use crate::wire::response_id::IdSearch;
 
 /// Noted while the answer passes, piece by piece.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(super) struct AnswerSoFar {
     pub(super) first_byte: Option<Instant>,
     /// Where an event stream stands.
     pub(super) tail: Option<Tail>,
+    /// While the id of a response that is made has not come.
+    pub(super) response_id: Option<IdSearch>,
     /// Over the body of an error.
     mask: Option<Mask>,
 }
@@ -29,6 +32,12 @@ impl AnswerSoFar {
         let content_type = head.headers.get(header::CONTENT_TYPE);
         let stream = content_type.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
         self.tail = stream.then(Tail::default);
+        let noted =
+            head.status.is_success() && forward.is_some_and(|forward| forward.notes_response);
+        self.response_id = noted.then(|| match stream {
+            true => IdSearch::in_events(),
+            false => IdSearch::in_object(),
+        });
         let credential = forward.and_then(|forward| forward.route.upstream.credential.as_ref());
         if let Some(credential) = credential.filter(|_| self.status >= 400) {
             self.mask = Some(Mask::new(credential.key.clone()));

@@ -14,6 +14,7 @@ use super::downstream::Replay;
 use super::drain::InFlight;
 use super::held::HeldBody;
 use super::snapshot::Snapshot;
+use super::stored::Stored;
 use crate::access::keys::Key;
 use crate::names::ModelName;
 use crate::refusal::{Dialect, Refusal};
@@ -41,11 +42,14 @@ pub struct RequestContext {
     /// What the caller wrote, and whether they want a stream.
     pub(super) model: Option<ModelName>,
     pub(super) stream: bool,
+    pub(super) stored: Stored,
     pub(super) forward: Option<Forward>,
     pub(super) replay: Replay,
     pub(super) tries: usize,
-    /// The next try takes no pooled connection: the last one was closed, and so may all of them be.
-    pub(super) fresh_connection: bool,
+    /// The connection of this try came out of the pool.
+    pub(super) pooled: bool,
+    /// A pooled connection was closed by its node. That was no try, and none is taken any more: so may all of them be.
+    pub(super) met_stale: bool,
     pub(super) node_address: Option<SocketAddr>,
     /// What the failure that is on its way through Pingora is called.
     pub(super) failure: Option<Refusal>,
@@ -69,6 +73,8 @@ pub(super) struct Forward {
     pub(super) first_byte_until: Instant,
     /// The request may be sent more than once.
     pub(super) repeatable: bool,
+    /// The answer makes a response, whose id is to be remembered.
+    pub(super) notes_response: bool,
 }
 
 impl RequestContext {
@@ -87,10 +93,12 @@ impl RequestContext {
             body: None,
             model: None,
             stream: false,
+            stored: Stored::default(),
             forward: None,
             replay: Replay::default(),
             tries: 0,
-            fresh_connection: false,
+            pooled: false,
+            met_stale: false,
             node_address: None,
             failure: None,
             refused: None,
@@ -112,17 +120,35 @@ impl RequestContext {
         })
     }
 
-    /// True where another try may be made after one that failed before its first byte.
+    /// True where a try is left, for a request that was not sent.
     pub(super) fn may_try_again(&self) -> bool {
+        let counted = self.tries - usize::from(self.met_stale);
         self.forward.as_ref().is_some_and(|forward| {
-            forward.repeatable
-                && self.tries < forward.route.upstream.attempts
-                && Instant::now() < forward.first_byte_until
+            counted < forward.route.upstream.attempts && forward.is_in_time()
         })
+    }
+
+    /// True where a try is left, for a request that was sent.
+    pub(super) fn may_send_again(&self) -> bool {
+        self.is_repeatable() && self.may_try_again()
+    }
+
+    /// True where it is the pool's fault, not the node's, if the connection turns out to be closed.
+    pub(super) fn may_be_stale(&self) -> bool {
+        let in_time = self.forward.as_ref().is_some_and(Forward::is_in_time);
+        self.pooled && !self.met_stale && self.is_repeatable() && in_time
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.forward.as_ref().is_some_and(|forward| forward.repeatable)
     }
 }
 
 impl Forward {
+    fn is_in_time(&self) -> bool {
+        Instant::now() < self.first_byte_until
+    }
+
     pub(super) fn new(chosen: &Chosen, target: String, timeout: Duration) -> Self {
         Self {
             route: chosen.route.clone(),
@@ -130,6 +156,7 @@ impl Forward {
             rename: None,
             first_byte_until: Instant::now() + timeout,
             repeatable: true,
+            notes_response: false,
         }
     }
 }

@@ -86,7 +86,7 @@ impl Gateway {
         upstream.key_refused(false);
         let passing =
             status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE;
-        if passing && ctx.may_try_again() && self.retries.retry(Instant::now()) {
+        if passing && ctx.may_send_again() && self.retries.retry(Instant::now()) {
             ctx.failure = None;
             return Err(forward::refused_answer(status.as_u16(), "a passing state"));
         }
@@ -136,7 +136,6 @@ impl Gateway {
         session: &Session,
         error: &Error,
         ctx: &mut RequestContext,
-        reused: bool,
     ) -> bool {
         let upstreams = *error.esource() == ErrorSource::Upstream;
         let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
@@ -144,22 +143,23 @@ impl Gateway {
         if !upstreams || begun || ctx.answer.status != 0 {
             return false;
         }
-        let timed_out = is_timeout(error);
+        let (timed_out, broken) = (is_timeout(error), is_broken_connection(error));
+        // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
+        if broken && ctx.may_be_stale() {
+            ctx.met_stale = true;
+            return true;
+        }
         if let Some(forward) = &ctx.forward
             && ctx.failure.is_none()
         {
             let how = if timed_out { Failure::Timeout } else { Failure::Broken };
             forward.route.upstream.metrics.failed(how);
         }
-        if timed_out || !ctx.may_try_again() {
+        if timed_out || !ctx.may_send_again() {
             return false;
         }
-        // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
-        let broken = is_broken_connection(error);
-        let stale = reused && broken;
-        ctx.fresh_connection = stale;
         // `judge` has asked the budget already, and given what may not be tried again its name.
         let passing = matches!(error.etype(), ErrorType::HTTPStatus(_)) && ctx.failure.is_none();
-        stale || passing || (broken && self.retries.retry(Instant::now()))
+        passing || (broken && self.retries.retry(Instant::now()))
     }
 }

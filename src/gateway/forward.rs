@@ -73,7 +73,8 @@ pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<
     };
     ctx.node_address = Some(address);
     let mut peer = client::peer(&upstream.node, address);
-    if ctx.fresh_connection {
+    // What must not be sent twice cannot be sent on a connection that may be closed.
+    if ctx.met_stale || !forward.repeatable {
         // Connections are pooled by this key, too: no other has one that is random.
         peer.group_key = uuid::Uuid::now_v7().as_u64_pair().1;
     }

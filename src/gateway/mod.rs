@@ -13,24 +13,27 @@ mod drain;
 mod failure;
 mod forward;
 mod held;
+mod limits;
 mod mask;
 mod model;
 mod own;
 mod reply;
 mod retries;
 mod snapshot;
+mod stored;
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
+use pingora_core::protocols::Digest;
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use access_log::{AccessLog, Format};
@@ -38,32 +41,17 @@ pub use context::RequestContext;
 pub use cors::Cors;
 pub use drain::Drain;
 pub use held::Budget;
+pub use limits::Limits;
 pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
 
 use crate::access::keys::Fingerprints;
 use crate::metrics::{Failure, Metrics};
 use crate::refusal::Refusal;
+use crate::routing::responses::Responses;
 use crate::upstream::client::Client;
 use crate::upstream::refresh::Refresher;
 use reply::Stop;
-
-/// What a request may take of this process.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Cap of a request's own timeout.
-    pub max_timeout: Duration,
-    /// Longest body, in bytes.
-    pub max_body_bytes: usize,
-    /// 401, or 403 for clients of a service that answered so.
-    pub invalid_key_status: StatusCode,
-    /// Longest wait for bytes of a request.
-    pub client_timeout: Duration,
-    /// Longest wait for a client to take bytes.
-    pub write_timeout: Duration,
-    /// How long an idle connection of a client's is kept.
-    pub keepalive_timeout: Duration,
-}
 
 /// The gateway: what all requests share.
 pub struct Gateway {
@@ -79,6 +67,8 @@ pub struct Gateway {
     pub client: Arc<Client>,
     /// For lists fetched behind an answer.
     pub refresher: Refresher,
+    /// Who made which response, and where it is kept.
+    pub responses: Responses,
     /// Names unknown keys.
     pub fingerprints: Fingerprints,
     /// Memory for bodies.
@@ -130,6 +120,20 @@ impl ProxyHttp for Gateway {
         forward::peer(session, ctx).await
     }
 
+    /// The connection of this try is there.
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        _: Option<&Digest>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.pooled = reused;
+        Ok(())
+    }
+
     /// Phase 3: the request as the node sees it. The caller's key stays here; the node's own goes up.
     async fn upstream_request_filter(
         &self,
@@ -154,7 +158,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         ctx.replay.piece_taken(session);
-        if !ctx.may_try_again() {
+        if !ctx.may_send_again() && !ctx.may_be_stale() {
             // What is still to be sent is in the replay; nobody will need it again.
             ctx.body = None;
         }
@@ -193,6 +197,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
+        self.note_response(ctx, body.as_ref());
         ctx.answer.pass(body, end);
         Ok(None)
     }
@@ -223,10 +228,10 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         mut error: Box<Error>,
         ctx: &mut RequestContext,
-        client_reused: bool,
+        _: bool,
     ) -> Box<Error> {
         ctx.replay.remove(session);
-        let retry = self.may_retry(session, &error, ctx, client_reused);
+        let retry = self.may_retry(session, &error, ctx);
         error.set_retry(retry);
         error
     }
@@ -275,18 +280,6 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Nobody may hold a connection for ever: not by sending slowly, not by reading slowly, not by doing nothing.
-    fn set_timers(&self, session: &mut Session) {
-        session.set_read_timeout(Some(self.limits.client_timeout));
-        session.set_write_timeout(Some(self.limits.write_timeout));
-        session.set_total_drain_timeout(Some(self.limits.client_timeout));
-        if self.drain.is_draining() {
-            session.set_keepalive(None);
-        } else if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs().max(1)));
-        }
-    }
-
     /// The answer that tells `refusal`, which is noted for the log.
     fn refuse(&self, ctx: &mut RequestContext, refusal: Refusal) -> crate::answers::Answer {
         self.metrics.refused(refusal.code());

@@ -48,13 +48,16 @@ pub(super) async fn read_named(
             Ok(head) => {
                 ctx.model = head.model.as_deref().map(ModelName::from);
                 ctx.stream = head.stream;
+                ctx.stored.read(&head)?;
                 named = head.model_at.map(Named::Json);
             }
             Err(Unreadable::Malformed(_)) if kind == BodyKind::Opaque => {}
             Err(why) => return Err(json_refusal(&why).into()),
         }
     }
-    if key.is_limited() && ctx.model.is_none() && (paths::infers(path) || !body.is_empty()) {
+    let asks_no_model = ctx.stored.is_asked() || paths::operates(path);
+    let may_use_a_model = !asks_no_model && (paths::infers(path) || !body.is_empty());
+    if key.is_limited() && ctx.model.is_none() && may_use_a_model {
         return Err(Refusal::Malformed {
             code: "model_required",
             message: "This API key is limited to models: the request must name one.".into(),
@@ -86,16 +89,23 @@ fn form_refusal(why: form::Unreadable) -> Refusal {
 }
 
 impl Gateway {
-    /// Which upstream, and whether the key may use the model there.
+    /// Which upstream, and whether the key may use the model there. Only those routes that lead `there`, where the request
+    /// is about a stored response.
     pub(super) async fn choose(
         &self,
         ctx: &RequestContext,
-        candidates: &[Arc<Route>],
+        (candidates, there): (&[Arc<Route>], Option<&[Arc<Route>]>),
         key: &Key,
     ) -> Result<Chosen, Stop> {
         let asked = ctx.model.as_ref().map(ModelName::as_str);
         let choices = &ctx.snapshot.choices;
-        let chosen = choices.choose(candidates, asked, &self.client).await;
+        let chosen = match there {
+            Some(there) if candidates.len() > 1 => {
+                choices.choose_there(there, asked, &self.client).await
+            }
+            // With one candidate the node judges the model.
+            _ => choices.choose(candidates, asked, &self.client).await,
+        };
         let Some(asked) = asked else {
             return chosen.map_err(|_| Refusal::RouteNotFound.into());
         };
@@ -109,7 +119,11 @@ impl Gateway {
         if !allowed {
             return Err(Refusal::ModelNotAllowed(asked.into()).into());
         }
-        chosen.map_err(|_| Refusal::ModelNotFound(asked.into()).into())
+        let not_found = match there {
+            Some(_) => Refusal::ModelElsewhere,
+            None => Refusal::ModelNotFound,
+        };
+        chosen.map_err(|_| not_found(asked.into()).into())
     }
 }
 

@@ -63,6 +63,26 @@ impl Choices {
         self.guess(candidates, model, alias)
     }
 
+    /// Chooses where no other node will do: among routes that lead `there`, at least one.
+    ///
+    /// # Errors
+    /// It is known what is served there, and `model` is not.
+    pub async fn choose_there(
+        &self,
+        there: &[Arc<Route>],
+        model: Option<&str>,
+        client: &Client,
+    ) -> Result<Chosen, NoSuchModel> {
+        let chosen = self.choose(there, model, client).await?;
+        let Some(asked) = model else { return Ok(chosen) };
+        let model = chosen.renamed.as_ref().map_or(asked, ModelName::as_str);
+        let models = &chosen.route.upstream.models;
+        if !models.serves(model) {
+            learn(there, client).await;
+        }
+        if models.is_known() && !models.serves(model) { Err(NoSuchModel) } else { Ok(chosen) }
+    }
+
     /// No candidate is known to serve `model`.
     fn guess(
         &self,

@@ -6,6 +6,13 @@
 //!
 //! # Where it differs from vLLM
 //!
+//! - One node has every API at once: that of models that generate, embed, score, classify and hear. vLLM has the paths of
+//!   its one model. `/pause`, `/resume` and `/is_paused` are there without `VLLM_SERVER_DEV_MODE=1`.
+//! - An upload may be as large as any body. vLLM takes 25 MiB, unless `VLLM_MAX_AUDIO_CLIP_FILESIZE_MB` says otherwise, and
+//!   ten minutes of sound. What it holds is not listened to: the answer is its length and a hash.
+//! - Vectors have 64 numbers of 32 bits and can be cut to any length (`dimensions`). One request has 2,048 inputs at most.
+//! - Errors inside a chat that is to be embedded are not found, and pictures are refused.
+//! - `/scale_elastic_ep` takes any size, and no time.
 //! - Who is admitted has room in the KV cache for the prompt and the whole answer, so nobody is ever preempted, and
 //!   `vllm:kv_cache_usage_perc` tells of room that is taken, if not yet written to.
 //! - Several choices or prompts of one request share a slot, and one choice's tokens stand for all in the cache.

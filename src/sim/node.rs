@@ -60,6 +60,8 @@ pub(super) struct Node {
     pub(super) max_model_len: usize,
     /// Length of an answer when the request names none.
     pub(super) tokens: usize,
+    /// Whether it gives out token ids.
+    pub(super) enable_scale_out: bool,
     /// Whether usage tells what was found in the cache.
     pub(super) prompt_tokens_details: bool,
     /// Texts behind token ids.
@@ -101,6 +103,7 @@ impl Node {
         Self {
             live: ArcSwap::from_pointee(live),
             api_keys: settings.api_keys,
+            enable_scale_out: settings.enable_scale_out,
             max_model_len: settings.max_model_len,
             tokens: settings.tokens,
             prompt_tokens_details: settings.enable_prompt_tokens_details,

@@ -73,6 +73,9 @@ pub struct Settings {
     /// Length of an answer, in tokens, when the request names none
     #[arg(long, value_name = "TOKENS", default_value_t = TOKENS)]
     pub tokens: usize,
+    /// Answer `/inference/v1/generate`, token ids for token ids, instead of refusing it
+    #[arg(long)]
+    pub enable_scale_out: bool,
     /// What goes wrong with every POST, such as `status=503` or `cut-after=3`; any other word shows the list
     #[arg(long, value_name = "FAULT")]
     pub fault: Option<Fault>,
@@ -163,6 +166,7 @@ impl Default for Settings {
             responses_api_store: true,
             max_model_len: MAX_MODEL_LEN,
             tokens: TOKENS,
+            enable_scale_out: false,
             fault: None,
             probe_fault: None,
             fault_rate: 1.0,

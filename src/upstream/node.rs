@@ -10,11 +10,14 @@ use http::HeaderValue;
 
 use super::resolve::{LOOKUP_TIMEOUT, Resolve};
 use crate::config::NodeUrl;
+use crate::names::NodeId;
 
 /// A node and where it is.
 pub struct Node {
     /// As configured.
     pub url: NodeUrl,
+    /// The text of the URL.
+    pub id: NodeId,
     /// `Host` of the requests that it gets.
     pub host_header: HeaderValue,
     resolver: Arc<dyn Resolve>,
@@ -35,6 +38,7 @@ impl Node {
         let host_header = HeaderValue::from_str(&authority(&url))
             .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
         Self {
+            id: url.to_string().into(),
             host_header,
             resolver,
             addresses: ArcSwap::from_pointee(addresses),

@@ -1,4 +1,4 @@
-//! The `model` field of a multipart form (RFC 7578): what `/v1/audio/*` sends in the place of JSON.
+//! The `model` field of a multipart form (RFC 7578): what uploads of audio send in the place of JSON.
 
 use std::ops::Range;
 

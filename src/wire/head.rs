@@ -11,8 +11,7 @@ use std::ops::Range;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Levels of `{` and `[`: serde_json's own limit, and far below Python's recursion limit of 1,000.
-const NESTING_MAX: usize = 128;
+use super::nesting::{self, NESTING_MAX};
 
 /// Top-level fields: vLLM 0.32 knows about 80 for a chat. More are compared in quadratic time.
 const FIELDS_MAX: usize = 1_024;
@@ -26,6 +25,32 @@ pub struct Head<'a> {
     pub model_at: Option<Range<usize>>,
     /// The caller asked for an event stream.
     pub stream: bool,
+    /// The stored response that the request goes on from.
+    pub previous_response_id: Field<'a>,
+    /// The id that the request's own response shall have (an extension of vLLM's).
+    pub request_id: Field<'a>,
+}
+
+/// A field that means something on some paths only: there it should be a text.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// Not there, or null.
+    #[default]
+    Absent,
+    /// Its text, escapes resolved.
+    Text(Cow<'a, str>),
+    /// Something else.
+    NotText,
+}
+
+impl<'a> Field<'a> {
+    fn of(raw: Option<&'a RawValue>) -> Self {
+        match raw.map(RawValue::get) {
+            None | Some("null") => Self::Absent,
+            Some(json) => serde_json::from_str(json)
+                .map_or(Self::NotText, |text: Text<'a>| Self::Text(text.0)),
+        }
+    }
 }
 
 /// Why a body cannot be read.
@@ -66,7 +91,7 @@ impl fmt::Display for Unreadable {
 /// # Errors
 /// [`Unreadable`]: the request is answered with 400.
 pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
-    if nested_too_deep(body) {
+    if nesting::is_too_deep(body) {
         return Err(Unreadable::TooDeep);
     }
     let mut json = serde_json::Deserializer::from_slice(body);
@@ -85,7 +110,13 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
             (Some(name.0), Some(range_in(body, raw.get())))
         }
     };
-    Ok(Head { model, model_at, stream: fields.stream.is_some_and(|raw| raw.get() == "true") })
+    Ok(Head {
+        model,
+        model_at,
+        stream: fields.stream.is_some_and(|raw| raw.get() == "true"),
+        previous_response_id: Field::of(fields.previous_response_id),
+        request_id: Field::of(fields.request_id),
+    })
 }
 
 /// The text of serde_json's error: a position and what was expected, nothing of the body.
@@ -107,6 +138,8 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 struct RawFields<'a> {
     model: Option<&'a RawValue>,
     stream: Option<&'a RawValue>,
+    previous_response_id: Option<&'a RawValue>,
+    request_id: Option<&'a RawValue>,
 }
 
 struct Fields<'r> {
@@ -135,6 +168,8 @@ impl<'de> Visitor<'de> for Fields<'_> {
             match name.as_ref() {
                 "model" => fields.model = Some(map.next_value()?),
                 "stream" => fields.stream = Some(map.next_value()?),
+                "previous_response_id" => fields.previous_response_id = Some(map.next_value()?),
+                "request_id" => fields.request_id = Some(map.next_value()?),
                 _ => {
                     map.next_value::<serde::de::IgnoredAny>()?;
                 }
@@ -143,42 +178,6 @@ impl<'de> Visitor<'de> for Fields<'_> {
         }
         Ok(fields)
     }
-}
-
-/// serde_json skips what is not wanted without counting levels, so they are counted here. Nearly every body has fewer
-/// opening brackets than levels allowed and needs no more than a count of them.
-fn nested_too_deep(body: &[u8]) -> bool {
-    if memchr::memchr2_iter(b'{', b'[', body).nth(NESTING_MAX).is_none() {
-        return false;
-    }
-    let (mut depth, mut at) = (0_usize, 0);
-    while let Some(byte) = body.get(at) {
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > NESTING_MAX {
-                    return true;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => at = end_of_string(body, at + 1),
-            _ => {}
-        }
-        at += 1;
-    }
-    false
-}
-
-/// The index of the quote that ends a string whose content begins at `at`, or the body's end.
-fn end_of_string(body: &[u8], mut at: usize) -> usize {
-    while let Some(rest) = body.get(at..) {
-        match memchr::memchr2(b'"', b'\\', rest) {
-            None => break,
-            Some(found) if rest[found] == b'"' => return at + found,
-            Some(escape) => at += escape + 2,
-        }
-    }
-    body.len()
 }
 
 #[cfg(test)]
@@ -203,6 +202,28 @@ mod tests {
         assert_eq!(
             read(br#"{"model":"a","mod\u0065l":"b"}"#),
             Err(Unreadable::Duplicate("model".into()))
+        );
+    }
+
+    #[test]
+    fn ids_of_responses_are_texts_or_nothing() {
+        let of = |value: &str| {
+            let body = format!(r#"{{"previous_response_id":{value},"request_id":"b"}}"#);
+            let head = read(body.as_bytes()).unwrap();
+            assert_eq!(head.request_id, Field::Text("b".into()));
+            match head.previous_response_id {
+                Field::Absent => Some(String::new()),
+                Field::Text(text) => Some(text.into_owned()),
+                Field::NotText => None,
+            }
+        };
+        assert_eq!(of(r#""resp_\u0031""#).as_deref(), Some("resp_1"));
+        assert_eq!(of("null").as_deref(), Some(""));
+        assert_eq!((of("7"), of("[\"resp_1\"]")), (None, None));
+        assert_eq!(read(b"{}").unwrap().previous_response_id, Field::Absent);
+        assert_eq!(
+            read(br#"{"previous_response_id":"a","previous\u005fresponse_id":"b"}"#),
+            Err(Unreadable::Duplicate("previous_response_id".into()))
         );
     }
 
@@ -236,20 +257,6 @@ mod tests {
         }
         assert_eq!(read(br#"{"model":7}"#), Err(Unreadable::ModelNotText));
         assert_eq!(read(br#"{"model":null}"#).unwrap(), Head::default());
-    }
-
-    #[test]
-    fn levels_are_counted_outside_of_strings_only() {
-        let nest = |levels: usize| {
-            format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
-        };
-        assert!(read(nest(NESTING_MAX).as_bytes()).is_ok());
-        assert_eq!(read(nest(NESTING_MAX + 1).as_bytes()), Err(Unreadable::TooDeep));
-        let text =
-            format!("{{\"a\":\"{}\\\\\",\"b\":\"\\\"{}\"}}", "[".repeat(500), "{".repeat(500));
-        assert!(read(text.as_bytes()).is_ok());
-        let flat = format!("{{\"a\":[{}{{}}]}}", "{},".repeat(1_000));
-        assert!(read(flat.as_bytes()).is_ok());
     }
 
     proptest! {

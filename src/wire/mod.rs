@@ -1,10 +1,13 @@
 //! What goes over the wire. Pure: bytes in, values out; no socket, no clock, no Pingora.
 
 pub mod events;
+pub mod field;
 pub mod form;
 pub mod head;
 pub mod ids;
+pub mod nesting;
 pub mod parameters;
 pub mod paths;
 pub mod query;
+pub mod response_id;
 pub mod splice;

@@ -85,11 +85,14 @@ const JSON_IN_V1: [&str; 8] = [
     "/v1/score",
 ];
 
+/// Endpoints with a multipart form. Others below `/v1/audio` take JSON, `/v1/audio/speech` of OpenAI among them.
+const FORMS: [&str; 2] = ["/v1/audio/transcriptions", "/v1/audio/translations"];
+
 /// What the body of a request on `path` is.
 pub fn body_kind(path: &str) -> BodyKind {
     if JSON_IN_V1.contains(&path) || JSON_OUTSIDE_V1.contains(&path) {
         BodyKind::Json
-    } else if path.starts_with("/v1/audio/") {
+    } else if FORMS.contains(&path) {
         BodyKind::Form
     } else {
         BodyKind::Opaque
@@ -99,6 +102,20 @@ pub fn body_kind(path: &str) -> BodyKind {
 /// True where a request uses a model: a key that is limited to models must name one there.
 pub fn infers(path: &str) -> bool {
     path.starts_with("/v1/") || JSON_OUTSIDE_V1.contains(&path)
+}
+
+/// Below it stand the ids of the responses that a POST to it made.
+const RESPONSES: &str = "/v1/responses/";
+
+/// True where a POST makes a response that can be asked for later.
+pub fn makes_response(path: &str) -> bool {
+    RESPONSES.strip_suffix('/') == Some(path)
+}
+
+/// The id of a response in `path`, where the path of its route, `pattern`, has a parameter in that place.
+pub fn response_id<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
+    let by_id = pattern.strip_prefix(RESPONSES)?.starts_with('{');
+    path.strip_prefix(RESPONSES).filter(|_| by_id)?.split('/').next()
 }
 
 /// Endpoints that act on a node rather than ask its model (SPEC 5.3).
@@ -150,5 +167,19 @@ mod tests {
             assert_eq!(refuse_ambiguous(&Method::GET, path.as_bytes()), Ok(()), "{path}");
         }
         assert!(refuse_ambiguous(&Method::DELETE, b"/v1/models/a%2Fb").is_err());
+    }
+
+    #[test]
+    fn a_response_is_named_where_its_route_has_a_parameter() {
+        let pattern = "/v1/responses/{response_id}";
+        assert_eq!(response_id(pattern, "/v1/responses/resp_1"), Some("resp_1"));
+        let pattern = "/v1/responses/{id}/cancel";
+        assert_eq!(response_id(pattern, "/v1/responses/resp_1/cancel"), Some("resp_1"));
+        assert_eq!(response_id("/v1/responses/compact", "/v1/responses/compact"), None);
+        assert_eq!(response_id("/v1/{x}", "/v1/responses"), None);
+        assert_eq!(
+            (makes_response("/v1/responses"), makes_response("/v1/responses/")),
+            (true, false)
+        );
     }
 }

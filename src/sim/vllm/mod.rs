@@ -1,18 +1,25 @@
 //! vLLM 0.32: which path is answered by which module.
 
+mod audio;
 mod chat;
 mod completions;
 mod conversation;
+mod cors;
+mod generate;
 mod info;
 mod instance;
+mod invocations;
 mod messages;
 mod metrics;
 mod openai;
+mod operating;
+mod pooling;
 mod prompt;
 mod refusal;
 mod request;
 mod responses;
 mod said;
+mod schema;
 mod tokenize;
 mod tools;
 
@@ -38,8 +45,22 @@ enum Endpoint {
     ResponseCancel,
     Messages,
     CountTokens,
+    Transcriptions,
+    Translations,
+    Embeddings,
+    Pooling,
+    Classify,
+    Score,
+    Rerank,
+    Generate,
+    Invocations,
     Tokenize,
     Detokenize,
+    Pause,
+    Resume,
+    IsPaused,
+    ScaleElasticEp,
+    IsScalingElasticEp,
     Models,
     Alive,
     Ping,
@@ -56,8 +77,22 @@ impl Endpoint {
             "/v1/responses" => Self::Responses,
             "/v1/messages" => Self::Messages,
             "/v1/messages/count_tokens" => Self::CountTokens,
+            "/v1/audio/transcriptions" => Self::Transcriptions,
+            "/v1/audio/translations" => Self::Translations,
+            "/v1/embeddings" => Self::Embeddings,
+            "/pooling" => Self::Pooling,
+            "/classify" => Self::Classify,
+            "/score" | "/v1/score" => Self::Score,
+            "/rerank" | "/v1/rerank" | "/v2/rerank" => Self::Rerank,
+            "/inference/v1/generate" => Self::Generate,
+            "/invocations" => Self::Invocations,
             "/tokenize" => Self::Tokenize,
             "/detokenize" => Self::Detokenize,
+            "/pause" => Self::Pause,
+            "/resume" => Self::Resume,
+            "/is_paused" => Self::IsPaused,
+            "/scale_elastic_ep" => Self::ScaleElasticEp,
+            "/is_scaling_elastic_ep" => Self::IsScalingElasticEp,
             "/v1/models" => Self::Models,
             "/health" => Self::Alive,
             "/ping" => Self::Ping,
@@ -71,24 +106,18 @@ impl Endpoint {
         })
     }
 
-    /// Its methods, as `allow` lists them.
-    fn methods(self) -> &'static str {
+    /// Its methods.
+    fn methods(self) -> &'static [Method] {
         match self {
-            Self::Chat
-            | Self::Completions
-            | Self::Responses
-            | Self::ResponseCancel
-            | Self::Messages
-            | Self::CountTokens
-            | Self::Tokenize
-            | Self::Detokenize => "POST",
             Self::Response
             | Self::Models
             | Self::Alive
             | Self::Version
             | Self::Load
-            | Self::Metrics => "GET",
-            Self::Ping => "GET, POST",
+            | Self::Metrics
+            | Self::IsPaused => &[Method::GET],
+            Self::Ping => &[Method::GET, Method::POST],
+            _ => &[Method::POST],
         }
     }
 }
@@ -99,12 +128,16 @@ pub(super) async fn answer(call: &Call) -> Reply {
     if !has_key(&call.head, &call.node.api_keys) {
         return Refusal::Unauthorized.reply(Shape::OpenAi);
     }
+    if let Some(reply) = cors::preflight(&call.head) {
+        return reply;
+    }
     let Some(endpoint) = Endpoint::of(path) else {
         return Refusal::UnknownPath.reply(Shape::OpenAi);
     };
-    let mut methods = endpoint.methods().split(", ");
-    if !methods.any(|method| method == call.head.method.as_str()) {
-        return Refusal::Method(endpoint.methods()).reply(Shape::OpenAi);
+    let methods = endpoint.methods();
+    if !methods.contains(&call.head.method) {
+        // Of several methods vLLM's router names the first alone.
+        return Refusal::Method(&methods[0]).reply(Shape::OpenAi);
     }
     let reply = match endpoint {
         Endpoint::Chat => chat::answer(call).await,
@@ -114,8 +147,22 @@ pub(super) async fn answer(call: &Call) -> Reply {
         Endpoint::ResponseCancel => responses::cancel(call, response_id(path)),
         Endpoint::Messages => messages::create(call).await,
         Endpoint::CountTokens => messages::count_tokens(call),
+        Endpoint::Transcriptions => audio::answer(call, audio::Task::Transcribe).await,
+        Endpoint::Translations => audio::answer(call, audio::Task::Translate).await,
+        Endpoint::Embeddings => pooling::embeddings(call).await,
+        Endpoint::Pooling => pooling::pooling(call).await,
+        Endpoint::Classify => pooling::classify(call).await,
+        Endpoint::Score => pooling::score(call).await,
+        Endpoint::Rerank => pooling::rerank(call).await,
+        Endpoint::Generate => generate::answer(call).await,
+        Endpoint::Invocations => invocations::answer(call).await,
         Endpoint::Tokenize => tokenize::tokenize(call),
         Endpoint::Detokenize => tokenize::detokenize(call),
+        Endpoint::Pause => operating::pause(call),
+        Endpoint::Resume => Ok(operating::resume(call)),
+        Endpoint::IsPaused => Ok(operating::is_paused(call)),
+        Endpoint::ScaleElasticEp => operating::scale(call),
+        Endpoint::IsScalingElasticEp => Ok(operating::is_scaling()),
         Endpoint::Models => Ok(info::models(call)),
         Endpoint::Alive | Endpoint::Ping => Ok(reply::empty(StatusCode::OK)),
         Endpoint::Version => Ok(info::version()),

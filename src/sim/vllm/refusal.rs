@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, VARY};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 use crate::sim::call::EngineDied;
@@ -20,8 +20,8 @@ pub(in crate::sim) enum Refusal {
     Unauthorized,
     /// No such path.
     UnknownPath,
-    /// The path knows only these methods.
-    Method(&'static str),
+    /// The path knows other methods, this one among them.
+    Method(&'static Method),
     /// The body is larger than the simulator takes. vLLM itself has no bound.
     TooLarge,
     /// The body is no text.
@@ -68,6 +68,8 @@ pub(in crate::sim) enum Refusal {
         /// The field.
         param: Option<String>,
     },
+    /// A form that is none, in Starlette's words.
+    Detail(&'static str),
     /// The simulator does not know what fault is meant, or has met one that is an error.
     Fault(StatusCode, String),
 }
@@ -105,7 +107,7 @@ impl Refusal {
             // The key is checked before CORS is.
             Self::Unauthorized => drop(reply.headers_mut().remove(VARY)),
             Self::Method(allowed) => {
-                drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed)));
+                drop(reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed.as_str())));
             }
             _ => {}
         }
@@ -123,6 +125,7 @@ impl Refusal {
             | Self::MediaType
             | Self::NoBody
             | Self::BadJson(_)
+            | Self::Detail(_)
             | Self::Schema { .. }
             | Self::Value { .. } => StatusCode::BAD_REQUEST,
         }
@@ -168,6 +171,7 @@ impl Refusal {
             Self::Other { kind, says, param, .. } => {
                 error(says, kind, (param.as_deref(), code), shape)
             }
+            Self::Detail(says) => format!(r#"{{"detail":{}}}"#, quoted(says)).into(),
             Self::Fault(_, says) => error(says, "InternalServerError", (None, code), shape),
         }
     }

@@ -102,6 +102,16 @@ impl Call {
         let named = self.head.headers.get("x-request-id").and_then(|value| value.to_str().ok());
         named.map_or_else(|| self.node.fresh_id(), |id| text::within_quotes(id).into())
     }
+
+    /// The same where the body can name one too: the header wins.
+    pub(super) fn id_in(&self, body: &Value) -> String {
+        match body.get("request_id").and_then(Value::as_str) {
+            Some(id) if !self.head.headers.contains_key("x-request-id") => {
+                text::within_quotes(id).into()
+            }
+            _ => self.id(),
+        }
+    }
 }
 
 /// The most that a prompt may have beside `tokens`, plus one: vLLM stops counting there.

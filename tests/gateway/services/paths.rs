@@ -40,7 +40,8 @@ const VLLM: [(&str, &str); 30] = [
     ("POST", "/pooling"),
 ];
 
-const ANSWER: &str = "{\"odd\" : [1,\t2 ],\"\\u0061\":\"\u{1F600}\"}\r\n ";
+/// With the id that is asked for further down in the list.
+const ANSWER: &str = "{\"odd\" : [1,\t2 ],\"id\":\"resp_0a-1.b~2\",\"\\u0061\":\"\u{1F600}\"}\r\n ";
 
 /// A body as some client wrote it, and its content type.
 fn body_for(path: &str) -> (&'static str, &'static [u8]) {
@@ -115,16 +116,19 @@ async fn a11_what_the_gateway_answers_itself_takes_get_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a11_parameters_of_a_path_are_repeated_where_the_upstream_url_says_so() {
-    let upstream = Scripted::replying("{}").await;
+    let upstream = Scripted::replying(r#"{"id":"resp_1"}"#).await;
     let routes = format!(
         "routes:\n  - path: /v1/responses/{{response_id}}/cancel\n    methods: [POST, DELETE]\n    \
-         upstream_url: http://{}/api/{{response_id}}/stop\n",
+         upstream_url: http://{0}/api/{{response_id}}/stop\n  - path: /v1/responses\n    \
+         methods: [POST]\n    upstream_url: http://{0}/api/make\n",
         upstream.addr
     );
     let gateway = TestGateway::start(&routes).await;
+    let made = gateway.post("/v1/responses").body("{}").send().await.unwrap();
+    assert_eq!(made.text().await.unwrap(), r#"{"id":"resp_1"}"#);
     let reply = gateway.post("/v1/responses/resp_1/cancel?a=1").send().await.unwrap();
     assert_eq!(reply.status(), 200);
-    assert_eq!(target(&upstream.seen()[0]), "/api/resp_1/stop?a=1");
+    assert_eq!(target(&upstream.seen()[1]), "/api/resp_1/stop?a=1");
     let reply = gateway.get("/v1/responses/resp_1/cancel").send().await.unwrap();
     assert_eq!(
         (reply.status().as_u16(), &reply.headers()["allow"]),

@@ -1,0 +1,39 @@
+//! What a request may take of this process, and how long its client may keep it waiting.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use pingora_proxy::Session;
+
+use super::Gateway;
+
+/// What a request may take of this process.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Cap of a request's own timeout.
+    pub max_timeout: Duration,
+    /// Longest body, in bytes.
+    pub max_body_bytes: usize,
+    /// 401, or 403 for clients of a service that answered so.
+    pub invalid_key_status: StatusCode,
+    /// Longest wait for bytes of a request.
+    pub client_timeout: Duration,
+    /// Longest wait for a client to take bytes.
+    pub write_timeout: Duration,
+    /// How long an idle connection of a client's is kept.
+    pub keepalive_timeout: Duration,
+}
+
+impl Gateway {
+    /// Nobody may hold a connection for ever: not by sending slowly, not by reading slowly, not by doing nothing.
+    pub(super) fn set_timers(&self, session: &mut Session) {
+        session.set_read_timeout(Some(self.limits.client_timeout));
+        session.set_write_timeout(Some(self.limits.write_timeout));
+        session.set_total_drain_timeout(Some(self.limits.client_timeout));
+        if self.drain.is_draining() {
+            session.set_keepalive(None);
+        } else if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs().max(1)));
+        }
+    }
+}
