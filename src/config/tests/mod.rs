@@ -1,5 +1,6 @@
 //! Tests of the configuration as a whole: text in, values or problems out.
 
+mod effective;
 mod environment;
 mod keys;
 mod properties;

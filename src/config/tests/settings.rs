@@ -122,10 +122,12 @@ fn a_ca_file_of_the_file_is_relative_to_it_and_effective_tells_the_source() {
     let args = SettingsArgs::default();
     let found = Settings::resolve(&args, &nothing(), dir.path()).unwrap();
     assert_eq!(found.ca_file, Some(dir.path().join("ca.pem")));
-    let all = effective(&args, &env(&[("PORT", "1")]), dir.path()).unwrap();
-    assert_eq!(all.len(), SETTINGS.len());
-    assert_eq!(all[0].1.spelling, "PORT");
-    assert_eq!(all.last().unwrap().1.origin, Some(Origin::File("server.yaml".to_owned())));
+    let all = effective_settings(&args, &env(&[("PORT", "1")]), dir.path()).unwrap();
+    let names: Vec<&str> = all.iter().map(|one| one.path.as_str()).collect();
+    assert_eq!(names, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
+    assert_eq!((&*all[0].value, &*all[0].source), ("127.0.0.1:1", "environment PORT"));
+    assert_eq!(all[1].source, "default");
+    assert_eq!(all.last().unwrap().source, "server.yaml:1:10");
 }
 
 #[test]
