@@ -49,6 +49,14 @@ pub fn answered_here(path: &str) -> bool {
     ANSWERED_HERE.contains(&path) || path.starts_with(MODEL_BY_ID)
 }
 
+/// Of those, the ones that need no key.
+const OPEN: [&str; 3] = ["/", "/livez", "/readyz"];
+
+/// True for paths that the gateway answers to everybody.
+pub fn open(path: &str) -> bool {
+    OPEN.contains(&path)
+}
+
 /// What is in the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {

@@ -1,6 +1,7 @@
 //! The query of a request: the gateway's own `timeout` is taken out, the rest stays byte for byte.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// The query without our parameter, and the parameter.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +34,13 @@ pub fn take_timeout(query: Option<&str>) -> Result<Query<'_>, TwoTimeouts> {
             Ok(Query { rest, timeout })
         }
     }
+}
+
+/// A positive, finite number of seconds; `0.5` and `1e3` are numbers.
+pub fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.parse().ok()?;
+    let wait = Duration::try_from_secs_f64(seconds).ok()?;
+    (!wait.is_zero()).then_some(wait)
 }
 
 #[cfg(test)]
