@@ -71,6 +71,14 @@ impl Keys {
     }
 }
 
+/// Refuses what no caller could present as a key.
+///
+/// # Errors
+/// What is wrong with it, free of its text.
+pub fn check_key(text: &str) -> Result<(), String> {
+    values::key(text).map(drop).map_err(|fault| fault.message.into_owned())
+}
+
 /// SHA-256 of a key, as it is kept and compared.
 pub(super) fn sha256(key: &str) -> [u8; 32] {
     let mut hash = [0; 32];

@@ -5,6 +5,7 @@
 
 mod address;
 mod at;
+mod authorities;
 mod declared;
 pub mod defaults;
 mod document;
@@ -24,6 +25,7 @@ mod problem;
 mod raw;
 mod report;
 mod routes;
+pub mod schema;
 mod setting_values;
 mod settings;
 #[cfg(test)]
@@ -36,6 +38,7 @@ pub use declared::Declared;
 pub use effective::{Effective, effective, effective_settings};
 pub use environment::Environment;
 pub use givens::SERVER_FILE;
+pub use keys::check_key;
 pub use load::{KEYS_FILE, ROUTES_FILE, Source, Texts, load, parse};
 pub use places::Places;
 pub use problem::{Location, Origin, Problem, Problems};

@@ -17,7 +17,6 @@ use super::stored::Stored;
 use crate::access::keys::{self, Key};
 use crate::access::permission;
 use crate::refusal::{Dialect, Refusal};
-use crate::routing::table::Route;
 use crate::wire::ids::{self, TraceParent};
 use crate::wire::{paths, query};
 
@@ -48,7 +47,7 @@ impl Gateway {
         let named = read_named(session, ctx, (&path, &key)).await?;
         let there = self.routes_to_stored(ctx, candidates, &key)?;
         let chosen = self.choose(ctx, (candidates, there.as_deref()), &key).await?;
-        let target = target(&chosen.route, &path, query.as_deref());
+        let target = chosen.route.target(&path, query.as_deref());
         let timeout = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
         let mut forward = Forward::new(&chosen, target, timeout);
         forward.repeatable = !paths::operates(&path);
@@ -82,21 +81,17 @@ impl Gateway {
     /// The request's own timeout, if it has one, and the query without it.
     fn timeout(&self, session: &Session) -> Result<(Option<Duration>, Option<String>), Stop> {
         let request = session.req_header();
-        let invalid = |message: &'static str| Refusal::malformed("invalid_timeout", message);
-        let query = query::take_timeout(request.uri.query())
-            .map_err(|query::TwoTimeouts| invalid("The parameter `timeout` is there twice."))?;
+        let query = query::take_timeout(request.uri.query()).map_err(Refusal::from)?;
         let mut headers = request.headers.get_all(TIMEOUT).iter();
         let header = headers.next();
         if headers.next().is_some() {
-            return Err(invalid("The header `X-Timeout-Seconds` is there twice.").into());
+            let message = "The header `X-Timeout-Seconds` is there twice.";
+            return Err(query::invalid_timeout(message).into());
         }
         // Both are checked, also where the header wins: a typing error must not pass for a wish.
-        let seconds = |text: &str| {
-            query::seconds(text).ok_or(invalid("A timeout must be a positive number of seconds."))
-        };
-        let of_query = query.timeout.map(seconds).transpose()?;
-        let of_header =
-            header.map(|value| seconds(value.to_str().unwrap_or_default())).transpose()?;
+        let of_query = query.timeout.map(query::seconds).transpose()?;
+        let of_header = header.map(|value| query::seconds(value.to_str().unwrap_or_default()));
+        let of_header = of_header.transpose()?;
         let timeout = of_header.or(of_query).map(|wish| wish.min(self.limits.max_timeout));
         Ok((timeout, query.rest.map(std::borrow::Cow::into_owned)))
     }
@@ -114,13 +109,4 @@ fn identify(session: &Session, ctx: &mut RequestContext) {
 pub(super) fn twice(keys::Twice(name): keys::Twice) -> Refusal {
     let message = format!("The header `{name}` is there twice.");
     Refusal::malformed("duplicate_credential", message)
-}
-
-/// Path and query as the node sees them.
-fn target(route: &Route, path: &str, query: Option<&str>) -> String {
-    let path = route.target_path(path);
-    match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.into_owned(),
-    }
 }

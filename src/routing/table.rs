@@ -151,6 +151,15 @@ impl Entry {
 }
 
 impl Route {
+    /// Path and query as the node sees them.
+    pub fn target(&self, path: &str, query: Option<&str>) -> String {
+        let path = self.target_path(path);
+        match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.into_owned(),
+        }
+    }
+
     /// The path that the node sees for the request's raw `path`.
     pub fn target_path<'p>(&self, path: &'p str) -> Cow<'p, str> {
         match &self.target {

@@ -120,6 +120,18 @@ fn a_ca_file_of_the_file_is_relative_to_it_and_effective_tells_the_source() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("server.yaml"), "ca_file: ca.pem\n").unwrap();
     let args = SettingsArgs::default();
+    let authority = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert.pem();
+    for (text, told) in [
+        (None, "there is no such file"),
+        (Some(""), "this must be a PEM file of certificates, and of nothing else"),
+        (Some(&*authority.replace("MII", "")), "this must be a PEM file"),
+    ] {
+        text.map(|text| std::fs::write(dir.path().join("ca.pem"), text).unwrap());
+        let problems = Settings::resolve(&args, &nothing(), dir.path()).unwrap_err();
+        assert!(problems.to_string().contains(told), "{problems}");
+        assert!(problems.to_string().starts_with("server.yaml:1:10: ca_file"), "{problems}");
+    }
+    std::fs::write(dir.path().join("ca.pem"), authority).unwrap();
     let found = Settings::resolve(&args, &nothing(), dir.path()).unwrap();
     assert_eq!(found.ca_file, Some(dir.path().join("ca.pem")));
     let all = effective_settings(&args, &env(&[("PORT", "1")]), dir.path()).unwrap();
