@@ -238,9 +238,9 @@ fn known(upstream: &Upstream, model: &str) -> String {
     let serves = if models.serves(model) { "this is one of them" } else { "this is none of them" };
     match (models.count(), failed) {
         (Some(count), _) if models.is_configured() => {
-            format!("{count} models configured, {serves}")
+            format!("configured models: {count}, {serves}")
         }
-        (Some(count), _) => format!("its node lists {count} models, {serves}"),
+        (Some(count), _) => format!("models that its node lists: {count}, {serves}"),
         (None, Some(why)) => format!("its models are not known: asked for them, the node: {why}"),
         (None, None) => "its models are not known, and its node is not asked".to_owned(),
     }

@@ -40,6 +40,9 @@ struct NewFile {
 
 pub(super) fn run(init: &Init) -> Result<(), Failed> {
     let dir = &init.config;
+    if dir.exists() && !dir.is_dir() {
+        return Err(Failed::Runtime(format!("nothing written: {} is no folder", dir.display())));
+    }
     // As `serve` will, so that the line to paste has the right port.
     let settings = Settings::resolve(&SettingsArgs::default(), &Environment::of_process(), dir)?;
     let key = keys::fresh()?;

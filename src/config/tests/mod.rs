@@ -5,6 +5,7 @@ mod environment;
 mod keys;
 mod properties;
 mod routes;
+mod schema;
 mod secrets;
 mod settings;
 mod upstreams;
