@@ -13,6 +13,8 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::services::process::Process;
+use crate::support::gateway::written;
 use crate::support::within;
 
 /// How a command ended.
@@ -84,6 +86,31 @@ async fn a_wrong_command_line_is_2_and_names_what_was_probably_meant() {
         let ended = sluice(dir.path(), arguments, &[]).await;
         assert_eq!((ended.code, &*ended.out), (2, ""), "{arguments:?}");
         assert!(ended.err.contains(told), "{arguments:?}: {}", ended.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_takes_nothing_of_the_folder_it_is_started_in() {
+    let dir = folder(&[("server.yaml", "no: setting\n"), ("routes.yaml", "routes: [\n")]);
+    let any = ["demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let demo = Process::start(dir.path(), &any, &[]);
+    demo.said("base URL").await;
+    assert_eq!(demo.stop().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_has_every_command() {
+    let dir = folder(&[]);
+    let help = sluice(dir.path(), &["--help"], &[]).await.out;
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: Vec<&str> = names.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert!(names.contains(&"explain"), "{help}");
+    for page in ["README.md", "README.ru.md"] {
+        let text = written(&Path::new(env!("CARGO_MANIFEST_DIR")).join(page));
+        for name in names.iter().filter(|name| **name != "help") {
+            assert!(text.contains(&format!("| `sluice {name}")), "{page}: {name}");
+        }
     }
 }
 
