@@ -78,7 +78,10 @@ impl<'a> Story<'a> {
         let stored = paths::response_id(pattern, path).is_some();
         permission::demand_model(&key, model.as_ref(), (path, stored, false))?;
         if stored {
-            self.line("response", "only the gateway that runs knows where it was made, and by whom");
+            self.line(
+                "response",
+                "only the gateway that runs knows where it was made, and by whom",
+            );
             return Ok("forwarded to the node that made the response, if this key did; else 404");
         }
         let asked = model.as_ref().map(ModelName::as_str);
