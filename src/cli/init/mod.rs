@@ -43,16 +43,17 @@ pub(super) fn run(init: &Init) -> Result<(), Failed> {
     if dir.exists() && !dir.is_dir() {
         return Err(Failed::Runtime(format!("nothing written: {} is no folder", dir.display())));
     }
+    let key = keys::fresh()?;
+    let files = files(&key);
+    refuse_existing(dir, &files)?;
     // As `serve` will, so that the line to paste has the right port.
     let settings = Settings::resolve(&SettingsArgs::default(), &Environment::of_process(), dir)?;
-    let key = keys::fresh()?;
-    let files = files(&key)?;
     write_all(dir, &files)?;
     say(&next(dir, &key, healthcheck::reachable(settings.listen)));
     Ok(())
 }
 
-fn files(key: &str) -> Result<Vec<NewFile>, Failed> {
+fn files(key: &str) -> Vec<NewFile> {
     let entry = format!(
         "keys:\n  - name: admin\n    key_sha256: {}\n    scopes: [inference, admin]\n",
         keys::hash(key.as_bytes())
@@ -68,25 +69,26 @@ fn files(key: &str) -> Result<Vec<NewFile>, Failed> {
         text: document.schema(),
         mode: OPEN,
     });
-    Ok(yaml.into_iter().chain(schemas).collect())
+    yaml.into_iter().chain(schemas).collect()
+}
+
+/// Names what is there already. A link that leads nowhere is there, too.
+fn refuse_existing(dir: &Path, files: &[NewFile]) -> Result<(), Failed> {
+    let paths = files.iter().map(|file| dir.join(&file.name));
+    let there = paths.filter(|path| path.symlink_metadata().is_ok());
+    let there: Vec<String> = there.map(|path| path.display().to_string()).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    Err(Failed::Runtime(format!(
+        "nothing written: already there: {}; move it away, or give another `--config DIR`",
+        there.join(", ")
+    )))
 }
 
 /// Writes all files, or none.
 fn write_all(dir: &Path, files: &[NewFile]) -> Result<(), Failed> {
     let path = |file: &NewFile| dir.join(&file.name);
-    // A link that leads nowhere is there, too.
-    let there: Vec<String> = files
-        .iter()
-        .map(path)
-        .filter(|path| path.symlink_metadata().is_ok())
-        .map(|path| path.display().to_string())
-        .collect();
-    if !there.is_empty() {
-        let there = there.join(", ");
-        return Err(Failed::Runtime(format!(
-            "nothing written: {there} already there; move them away, or give another `--config DIR`"
-        )));
-    }
     let cannot = |path: &Path, error: io::Error| {
         Failed::Runtime(format!("cannot write {}: {error}", path.display()))
     };

@@ -10,7 +10,7 @@ use super::givens::{Givens, SERVER_FILE};
 use super::places::{Places, WrittenFile};
 use super::problem::{Origin, Problems};
 use super::{Config, Declared, SettingsArgs};
-use rows::{Entry, From, Rows};
+use rows::{From, Rows};
 
 /// One value that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn effective_settings(
         let from = match given.origin {
             Some(Origin::CommandLine) => From::flag(&given.spelling),
             Some(Origin::Environment) => From::variable(&given.spelling),
-            Some(Origin::File(_)) => From::of_key(name),
+            Some(Origin::File(_)) => From::keys(&[name]),
             None => From::Default,
         };
         let value = if given.text.is_empty() { "none".to_owned() } else { given.text.clone() };
@@ -63,9 +63,9 @@ pub fn effective(config: &Config, places: &Places<'_>) -> Vec<Effective> {
             entries::route(index, route, &config.upstreams, &mut rows);
         }
     }
-    let aliases = Entry::top_level("aliases");
     for (alias, model) in &config.aliases {
-        rows.value(&aliases, alias.as_str(), model.to_string());
+        let from = From::keys(&["aliases", alias.as_str()]);
+        rows.add(format!("aliases.{alias}"), model.to_string(), from);
     }
     if let Some(default) = config.default_upstream.and_then(|index| config.upstreams.get(index)) {
         let name = "DEFAULT_BACKEND";

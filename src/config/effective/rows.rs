@@ -24,8 +24,9 @@ impl From {
         Self::Outside(format!("flag {name}"))
     }
 
-    pub(super) fn of_key(key: &str) -> Self {
-        Self::File(vec![Step::Key(key.to_owned())])
+    /// What stands in the file under these keys.
+    pub(super) fn keys(keys: &[&str]) -> Self {
+        Self::File(keys.iter().map(|key| Step::Key((*key).to_owned())).collect())
     }
 }
 
@@ -46,12 +47,6 @@ impl Entry {
     pub(super) fn new(path: String, declared: Declared, (list, name): (&str, &str)) -> Self {
         let steps = declared.steps(list, name);
         Self { path, steps, outside: declared.outside(), renamed: &[] }
-    }
-
-    /// A map of the file as a whole.
-    pub(super) fn top_level(key: &str) -> Self {
-        let steps = Some(vec![Step::Key(key.to_owned())]);
-        Self { path: key.to_owned(), steps, outside: None, renamed: &[] }
     }
 
     /// The same, with other names for some values where they are written.
@@ -103,11 +98,8 @@ impl<'f> Rows<'f> {
     pub(super) fn written(&self, entry: &Entry, name: &str) -> Option<Vec<Step>> {
         let mut steps = entry.steps.clone()?;
         let renamed = entry.renamed.iter().find(|(called, _)| *called == name);
-        match renamed.map_or(name, |(_, written)| written) {
-            // The alias of a model may hold a `.` itself.
-            whole if entry.path == "aliases" => steps.push(Step::Key(whole.to_owned())),
-            path => steps.extend(path.split('.').map(|key| Step::Key(key.to_owned()))),
-        }
+        let written = renamed.map_or(name, |(_, written)| written);
+        steps.extend(written.split('.').map(|key| Step::Key(key.to_owned())));
         self.file.holds(&steps).then_some(steps)
     }
 

@@ -69,12 +69,13 @@ async fn what_init_writes_is_checked_served_and_asked_as_it_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_overwritten_and_nothing_half_written() {
-    let dir = folder(&[("some/keys.yaml", "mine\n"), ("file", "mine\n")]);
+    let mine = [("some/server.yaml", "no: setting\n"), ("file", "mine\n")];
+    let dir = folder(&mine);
     for _ in 0..2 {
         let ended = sluice(dir.path(), &["init", "--config", "some"], &[]).await;
         assert_eq!((ended.code, &*ended.out), (1, ""));
         assert!(
-            ended.err.contains("some/keys.yaml") && !ended.err.contains("routes"),
+            ended.err.contains("some/server.yaml") && !ended.err.contains("routes"),
             "{}",
             ended.err
         );
