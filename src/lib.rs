@@ -47,6 +47,8 @@
 //!   nothing that nobody wanted.
 //! - **serde_yaml** reads the files because Pingora brings it anyway; it drops double keys silently, so maps go through
 //!   a visitor that refuses them.
+//! - **Schemas from the structs** that read the files (schemars), so that an editor and the gateway never disagree on a field.
+//! - **`explain` is the code that serves**: a choice carries its reason as a plain word, and a test sends what it explains.
 //! - **rustls with ring**: nothing of the system's is linked but libc.
 
 pub mod names;

@@ -160,7 +160,7 @@ impl Refusal {
     }
 
     /// For people.
-    fn message(&self) -> Cow<'static, str> {
+    pub fn message(&self) -> Cow<'static, str> {
         match self {
             Self::NoKey => "No API key was given. Send it as `Authorization: Bearer KEY`.".into(),
             Self::UnknownKey { .. } => "The API key is not valid.".into(),

@@ -51,6 +51,11 @@ impl Key {
         }
     }
 
+    /// False from the moment on when it has expired.
+    pub fn holds(&self, now: SystemTime) -> bool {
+        self.expires.is_none_or(|end| now < end)
+    }
+
     /// True where the key may use some models only.
     pub fn is_limited(&self) -> bool {
         self.models.is_some()
@@ -137,7 +142,17 @@ impl KeyStore {
         let hash = digest::digest(&digest::SHA256, presented.0);
         let key = self.keys.get(hash.as_ref())?;
         let same = bool::from(key.sha256.as_slice().ct_eq(hash.as_ref()));
-        (same && key.expires.is_none_or(|end| now < end)).then_some(key)
+        (same && key.holds(now)).then_some(key)
+    }
+
+    /// The key of that name, whether it has expired or not.
+    pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
+        self.keys.values().find(|key| key.name.as_str() == name)
+    }
+
+    /// What keys are called, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.values().map(|key| key.name.as_str())
     }
 }
 
@@ -184,6 +199,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Declared;
 
     fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -202,6 +218,7 @@ mod tests {
             inference: true,
             admin: false,
             expires,
+            declared: Declared::Entry(0),
         }])
     }
 

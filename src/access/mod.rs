@@ -1,3 +1,4 @@
 //! Who may come in, and to what.
 
 pub mod keys;
+pub mod permission;

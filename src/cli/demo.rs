@@ -30,9 +30,12 @@ pub(super) struct Demo {
     token_delay: Duration,
 }
 
+/// Whatever lies in the current folder has no part in the demo.
+const NO_FOLDER: &str = "/nonexistent";
+
 pub(super) fn run(demo: Demo) -> Result<(), Failed> {
     let nothing = Environment::from_iter(std::iter::empty::<(String, String)>());
-    let mut settings = Settings::resolve(&SettingsArgs::default(), &nothing, &PathBuf::new())?;
+    let mut settings = Settings::resolve(&SettingsArgs::default(), &nothing, NO_FOLDER.as_ref())?;
     settings.listen = demo.listen;
     settings.admin_listen = demo.admin_listen;
     logging::start(&settings);
@@ -56,8 +59,7 @@ async fn demonstrate(demo: Demo, settings: Settings) -> Result<(), Failed> {
         .map_err(failed)?;
     let key = keys::fresh()?;
     let source = Source {
-        // No folder: whatever lies in the current one has no part in the demo.
-        dir: PathBuf::from("/nonexistent"),
+        dir: PathBuf::from(NO_FOLDER),
         environment: Environment::from_iter([("PROXY_SECRET_KEY".to_owned(), key.clone())]),
         backend: Some(format!("http://{}", node.addr())),
     };

@@ -9,7 +9,7 @@ use super::{Boot, Failed};
 /// Longest wait for each step: less than a container engine's own.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) fn run(boot: Boot) -> Result<(), Failed> {
+pub(super) fn run(boot: &Boot) -> Result<(), Failed> {
     let (settings, _) = boot.resolve()?;
     let address = reachable(settings.listen);
     match lives(address) {
@@ -20,7 +20,7 @@ pub(super) fn run(boot: Boot) -> Result<(), Failed> {
 }
 
 /// A gateway that listens to everybody is asked on this machine's own address.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -2,9 +2,13 @@
 
 mod check;
 mod demo;
+mod explain;
 mod healthcheck;
+mod init;
 mod keys;
+mod loaded;
 mod logging;
+mod schema;
 mod serve;
 mod sim;
 
@@ -38,8 +42,14 @@ enum Command {
     Demo(demo::Demo),
     /// Run one simulated vLLM node.
     Sim(crate::sim::Settings),
+    /// Write a commented configuration with a fresh key. Nothing that is there is overwritten.
+    Init(init::Init),
     /// Check the configuration and tell everything that is wrong with it. Exit code 78 if anything is.
-    Check(Boot),
+    Check(check::Check),
+    /// Tell which way a request would take, and why. Exit code 1 if it would be refused.
+    Explain(explain::Explain),
+    /// Print the JSON Schema of a file, for editors.
+    Schema(schema::Schema),
     /// Ask the gateway on this machine whether it lives. Exit code 0 or 1.
     Healthcheck(Boot),
     /// Make keys.
@@ -71,6 +81,8 @@ enum Failed {
     NotTaken(crate::reload::NotTaken),
     /// Exit code 1.
     Runtime(String),
+    /// Exit code 1; why is told already.
+    Told,
 }
 
 impl From<Problems> for Failed {
@@ -92,12 +104,15 @@ impl From<crate::server::CannotStart> for Failed {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(boot) => serve::run(boot),
+        Command::Serve(boot) => serve::run(&boot),
         Command::Demo(demo) => demo::run(demo),
         Command::Sim(settings) => sim::run(settings),
-        Command::Check(boot) => check::run(boot),
-        Command::Healthcheck(boot) => healthcheck::run(boot),
-        Command::Keys(keys) => keys::run(keys),
+        Command::Init(init) => init::run(&init),
+        Command::Check(check) => check::run(&check),
+        Command::Explain(explain) => explain::run(explain),
+        Command::Schema(schema) => schema::run(&schema),
+        Command::Healthcheck(boot) => healthcheck::run(&boot),
+        Command::Keys(keys) => keys::run(&keys),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,18 +132,20 @@ pub fn run() -> ExitCode {
             complain(&format!("sluice: {why}"));
             ExitCode::FAILURE
         }
+        Err(Failed::Told) => ExitCode::FAILURE,
     }
 }
 
 impl Boot {
     /// The settings, and where the configuration is.
-    fn resolve(self) -> Result<(Settings, Source), Problems> {
+    fn resolve(&self) -> Result<(Settings, Source), Problems> {
         let mut environment = Environment::of_process();
         if let Some(path) = &self.env_file {
             environment = environment.with_file(path)?;
         }
         let settings = Settings::resolve(&self.settings, &environment, &self.config)?;
-        Ok((settings, Source { dir: self.config, environment, backend: self.backend }))
+        let (dir, backend) = (self.config.clone(), self.backend.clone());
+        Ok((settings, Source { dir, environment, backend }))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::gateway::AccessLog;
 use crate::server::{Server, Start};
 use crate::upstream::resolve::SystemResolver;
 
-pub(super) fn run(boot: Boot) -> Result<(), Failed> {
+pub(super) fn run(boot: &Boot) -> Result<(), Failed> {
     let (settings, source) = boot.resolve()?;
     logging::start(&settings);
     let runtime = runtime(settings.threads)?;

@@ -11,6 +11,13 @@ use super::report::{At, Place, Report, Step};
 
 /// Reads a document; one that says nothing is null. Nothing when it cannot be read at all, which is then in `report`.
 pub(super) fn read(text: &str, environment: &Environment, report: &mut Report) -> Option<Value> {
+    let mut document = as_written(text, report)?;
+    expand::expand(&mut document, environment, report);
+    Some(document)
+}
+
+/// Reads a document as [`read`] does, and leaves `${NAME}` as it stands.
+pub(super) fn as_written(text: &str, report: &mut Report) -> Option<Value> {
     if brackets_open(text) > OPEN_BRACKETS_MAX {
         report.syntax(None, "this is not YAML: too many brackets are opened and never closed");
         return None;
@@ -32,7 +39,6 @@ pub(super) fn read(text: &str, environment: &Environment, report: &mut Report) -
     refuse_bad_merges(&mut document, &At::Root, report);
     merge(&mut document, report);
     drop_extensions(&mut document);
-    expand::expand(&mut document, environment, report);
     Some(document)
 }
 

@@ -59,6 +59,31 @@ impl Unexpandable {
 
 /// `text` with its variables replaced. What a variable holds is not expanded again.
 pub(super) fn expanded(text: &str, environment: &Environment) -> Result<String, Unexpandable> {
+    replaced(text, &mut |inner| variable(inner, environment))
+}
+
+/// The variables that a value takes from, as far as they are set.
+pub(super) fn taken<'v>(value: &'v Value, environment: &Environment) -> Vec<&'v str> {
+    let mut names = Vec::new();
+    let texts: &[Value] = match value {
+        Value::Sequence(list) => list,
+        one => std::slice::from_ref(one),
+    };
+    for text in texts.iter().filter_map(Value::as_str) {
+        let _wrong_ones_are_told_elsewhere = replaced(text, &mut |inner| {
+            let name = name_and_operator(inner).0;
+            names.extend(environment.get(name).map(|_| name));
+            Ok("")
+        });
+    }
+    names
+}
+
+/// `text` with what `value` says in the place of each `${…}`, given what stands between the braces.
+fn replaced<'t>(
+    text: &'t str,
+    value: &mut dyn FnMut(&'t str) -> Result<&'t str, Unexpandable>,
+) -> Result<String, Unexpandable> {
     let (mut done, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find('$') {
         done.push_str(&rest[..at]);
@@ -73,7 +98,7 @@ pub(super) fn expanded(text: &str, environment: &Environment) -> Result<String, 
                     "write `${NAME}`, or `$$` for a dollar sign",
                 ));
             };
-            done.push_str(variable(inner, environment)?);
+            done.push_str(value(inner)?);
             rest = after;
         } else {
             // A lone dollar sign is itself: keys that hold one must work as they are.
@@ -84,10 +109,15 @@ pub(super) fn expanded(text: &str, environment: &Environment) -> Result<String, 
     Ok(done)
 }
 
+/// `NAME` and `:-default` of the text between the braces.
+fn name_and_operator(inner: &str) -> (&str, &str) {
+    let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
+    inner.split_at(end)
+}
+
 /// What stands for `inner`, the text between the braces.
 fn variable<'v>(inner: &'v str, environment: &'v Environment) -> Result<&'v str, Unexpandable> {
-    let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
-    let (name, operator) = inner.split_at(end);
+    let (name, operator) = name_and_operator(inner);
     if !variable_name(name) || inner.contains('$') {
         return Err(Unexpandable::new(
             "this is no name of a variable",

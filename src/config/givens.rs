@@ -15,13 +15,13 @@ pub const SERVER_FILE: &str = "server.yaml";
 
 /// What holds for one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given {
+pub(super) struct Given {
     /// The value as text.
-    pub text: String,
+    pub(super) text: String,
     /// Who said so; nobody for a default.
-    pub origin: Option<Origin>,
+    pub(super) origin: Option<Origin>,
     /// How it is spelt there: `--listen`, `SLUICE_LISTEN`, `listen`.
-    pub spelling: String,
+    pub(super) spelling: String,
 }
 
 /// What holds for every setting, and what is wrong with it.
@@ -32,23 +32,6 @@ pub(super) struct Givens {
     of_file: Report,
     of_environment: Report,
     of_command_line: Report,
-}
-
-/// Every setting with what holds for it and who said so, in the order of the documentation. Nothing is checked but
-/// the form of the file.
-///
-/// # Errors
-/// What is wrong with `server.yaml` as a document.
-pub fn effective(
-    args: &SettingsArgs,
-    environment: &Environment,
-    dir: &Path,
-) -> Result<Vec<(&'static str, Given)>, Problems> {
-    let mut givens = Givens::gather(args, environment, dir);
-    let each = SETTINGS.iter().map(|setting| setting.name);
-    let all = each.filter_map(|name| Some((name, givens.values.remove(name)?))).collect();
-    let problems = givens.finish();
-    if problems.is_empty() { Ok(all) } else { Err(problems) }
 }
 
 impl Givens {
@@ -68,6 +51,11 @@ impl Givens {
             givens.values.insert(setting.name, given);
         }
         givens
+    }
+
+    /// Every setting with what holds for it, in the order of the documentation.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, &Given)> {
+        SETTINGS.iter().filter_map(|setting| Some((setting.name, self.values.get(setting.name)?)))
     }
 
     /// Reads `server.yaml`; none, or an empty one, leaves every default.

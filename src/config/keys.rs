@@ -12,7 +12,7 @@ use super::raw::RawKey;
 use super::report::{At, Fault, Report};
 use super::typed::{Entry, texts, typed};
 use super::upstreams::KeyFiles;
-use super::{KeyConfig, values};
+use super::{Declared, KeyConfig, values};
 use crate::names::KeyName;
 
 /// What else a name may hold: it goes into logs, metrics and a header.
@@ -50,7 +50,8 @@ impl Keys {
             let secret = secret(&entry, &at, files, report);
             let field = secret.map_or("key", |(field, _)| field);
             let places = Places { name: at.key("name"), secret: at.key(field) };
-            if let Some(key) = key(entry, secret.map(|(_, hash)| hash), &at, report) {
+            let known = (Declared::Entry(index), secret.map(|(_, hash)| hash));
+            if let Some(key) = key(entry, known, &at, report) {
                 self.add(key, &places, report);
             }
         }
@@ -68,6 +69,14 @@ impl Keys {
         }
         self.list.push(key);
     }
+}
+
+/// Refuses what no caller could present as a key.
+///
+/// # Errors
+/// What is wrong with it, free of its text.
+pub fn check_key(text: &str) -> Result<(), String> {
+    values::key(text).map(drop).map_err(|fault| fault.message.into_owned())
 }
 
 /// SHA-256 of a key, as it is kept and compared.
@@ -126,7 +135,7 @@ fn hash_of(text: &str) -> Result<[u8; 32], Fault> {
 /// Checks what is left of an entry.
 fn key(
     entry: Entry<RawKey>,
-    hash: Option<[u8; 32]>,
+    (declared, hash): (Declared, Option<[u8; 32]>),
     at: &At<'_>,
     report: &mut Report,
 ) -> Option<KeyConfig> {
@@ -151,6 +160,7 @@ fn key(
         inference,
         admin,
         expires: expires.flatten(),
+        declared,
     })
 }
 

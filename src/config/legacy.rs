@@ -8,7 +8,7 @@ use super::keys::{Keys, Places, sha256};
 use super::report::{At, Fault, Report};
 use super::routes::{Line, Routes, address_and_path};
 use super::upstreams::{Upstreams, url, with_defaults};
-use super::{Credential, KeyConfig, Kind, NodeUrl, Target, presets, values};
+use super::{Credential, Declared, KeyConfig, Kind, NodeUrl, Target, presets, values};
 use crate::names::{KeyName, UpstreamName};
 
 /// Variables that bring upstreams.
@@ -16,6 +16,8 @@ const UPSTREAM_VARIABLES: [&str; 3] = ["LLM_SERVER_URL", "VLLM_BASE_URL", "OLLAM
 /// Variables that switch chat sessions on.
 const SESSION_VARIABLES: [&str; 3] =
     ["VLLM_MODEL_NAME", "MAX_CONTEXT_TOKENS", "SESSION_TTL_SECONDS"];
+/// The key of upstreams that no file names.
+pub(super) const NODE_KEY: &str = "VLLM_API_KEY";
 /// The name of the upstream of `--backend`.
 const BACKEND: &str = "backend";
 
@@ -38,7 +40,7 @@ pub(super) fn keys(environment: &Environment, keys: &mut Keys, report: &mut Repo
 
 fn add_key(
     keys: &mut Keys,
-    variable: &str,
+    variable: &'static str,
     (name, text, admin): (&str, &str, bool),
     report: &mut Report,
 ) {
@@ -51,6 +53,7 @@ fn add_key(
         inference: true,
         admin,
         expires: None,
+        declared: Declared::Variable(variable),
     };
     keys.add(key, &Places { name: at, secret: at }, report);
 }
@@ -98,6 +101,7 @@ pub(super) fn backend(
     let at = At::Root.key("--backend");
     let credential = vllm_key(environment, of_environment);
     if let Some(node) = url(text, &at, NodeUrl::parse(text), command_line) {
+        routes.declare(Declared::Flag("--backend"));
         add_vllm(BACKEND, node, credential, routes);
     }
     let unused = UPSTREAM_VARIABLES.iter().filter(|name| environment.get(name).is_some());
@@ -115,6 +119,7 @@ pub(super) fn upstreams(
         any = true;
         let at = At::Root.key("LLM_SERVER_URL");
         if let Some((node, path)) = url(text, &at, server_url(text), report) {
+            routes.declare(Declared::Variable("LLM_SERVER_URL"));
             let upstream = routes.implied(node);
             let target = Target::Path(path.as_str().to_owned());
             let line = Line { path, methods: vec![(0, Method::POST)], forward_headers: Vec::new() };
@@ -126,6 +131,7 @@ pub(super) fn upstreams(
         let at = At::Root.key("VLLM_BASE_URL");
         let credential = vllm_key(environment, report);
         if let Some(node) = url(text, &at, NodeUrl::parse(text), report) {
+            routes.declare(Declared::Variable("VLLM_BASE_URL"));
             add_vllm("vllm", node, credential, routes);
         }
     }
@@ -145,9 +151,9 @@ fn server_url(text: &str) -> Result<(NodeUrl, super::paths::RoutePath), Fault> {
 }
 
 fn vllm_key(environment: &Environment, report: &mut Report) -> Option<Credential> {
-    let key = environment.get("VLLM_API_KEY")?;
+    let key = environment.get(NODE_KEY)?;
     let credential = values::credential(AUTHORIZATION, "Bearer ", key);
-    report.take_secret(&At::Root.key("VLLM_API_KEY"), credential)
+    report.take_secret(&At::Root.key(NODE_KEY), credential)
 }
 
 fn add_vllm(name: &str, node: NodeUrl, credential: Option<Credential>, routes: &mut Routes<'_>) {

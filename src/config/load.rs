@@ -54,6 +54,7 @@ pub fn load(source: &Source) -> Result<Config, Problems> {
     let read_key =
         |path: &Path| files::read_bytes(&source.dir.join(path), defaults::KEY_FILE_BYTES_MAX);
     let mut assembly = Assembly::new(&source.environment, &read_key);
+    assembly.no_folder = (!source.dir.is_dir()).then_some(&*source.dir);
     assembly.routes(file(&routes), source.backend.as_deref());
     assembly.keys(file(&keys));
     let mut problems = [routes.err(), keys.err()].into_iter().flatten().fold(
@@ -109,6 +110,8 @@ fn file(read: &Result<Option<String>, Problems>) -> File<'_> {
 /// A configuration while it is put together.
 struct Assembly<'a> {
     environment: &'a Environment,
+    /// Where the files would be, if there is no such folder.
+    no_folder: Option<&'a Path>,
     key_files: KeyFiles<'a>,
     config: Config,
     /// Of the files, in order.
@@ -121,6 +124,7 @@ impl<'a> Assembly<'a> {
     fn new(environment: &'a Environment, read: &'a ReadFile<'a>) -> Self {
         Self {
             environment,
+            no_folder: None,
             key_files: KeyFiles { read, seen: Vec::new() },
             config: Config::default(),
             problems: Problems::default(),
@@ -195,9 +199,14 @@ impl<'a> Assembly<'a> {
         self.config.routes = routes.list;
         if !any {
             let mut report = Report::of_file(ROUTES_FILE);
-            let draft =
-                report.problem(&At::Root, "there is no such file, and no node to forward to");
-            draft.hint("write one, set VLLM_BASE_URL or LLM_SERVER_URL, or give `--backend URL`");
+            let missing = match self.no_folder {
+                Some(folder) => format!("there is no folder `{}`", folder.display()),
+                None => "there is no such file".to_owned(),
+            };
+            let draft = report.problem(&At::Root, missing + ", and no node to forward to");
+            draft.hint(
+                "`sluice init` writes one; or set VLLM_BASE_URL or LLM_SERVER_URL, or give `--backend URL`",
+            );
             self.problems.append(report.finish(None));
         }
         any

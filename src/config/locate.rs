@@ -8,17 +8,17 @@ use std::collections::HashMap;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::problem::Location;
-use super::report::{Draft, Place, Step};
+use super::report::{Place, Step};
 
 /// The text of the walk's own errors: the position follows it.
 const MARK: &str = "\u{1}here";
 
-/// The place of each draft's node in `text`, or of the nearest node above it that stands there.
-pub(super) fn locate(text: &str, drafts: &[Draft]) -> Vec<Option<Location>> {
+/// The place of each of `nodes` in `text`, or of the nearest node above it that stands there.
+pub(super) fn locate(text: &str, nodes: &[(&[Step], Place)]) -> Vec<Option<Location>> {
     let mut root = Target::default();
-    for draft in drafts {
+    for (steps, _) in nodes {
         let mut target = &mut root;
-        for step in &draft.steps {
+        for step in *steps {
             target = target.below.entry(step.clone()).or_default();
         }
     }
@@ -27,7 +27,7 @@ pub(super) fn locate(text: &str, drafts: &[Draft]) -> Vec<Option<Location>> {
         Ok(first) => root.found.push(Found { key: None, value: first }),
         Err(error) => root.found.push(Found { key: None, value: location_of(&error) }),
     }
-    drafts.iter().map(|draft| root.place_of(draft)).collect()
+    nodes.iter().map(|(steps, place)| root.place_of(steps, *place)).collect()
 }
 
 /// A node to be found, and those below it.
@@ -45,11 +45,11 @@ struct Found {
 }
 
 impl Target {
-    fn place_of(&self, draft: &Draft) -> Option<Location> {
+    fn place_of(&self, steps: &[Step], wanted: Place) -> Option<Location> {
         let (mut target, mut place) = (self, self.here(Place::Value));
-        for (depth, step) in draft.steps.iter().enumerate() {
+        for (depth, step) in steps.iter().enumerate() {
             let Some(below) = target.below.get(step) else { break };
-            let wanted = if depth + 1 == draft.steps.len() { draft.place } else { Place::Value };
+            let wanted = if depth + 1 == steps.len() { wanted } else { Place::Value };
             // A key that came by a merge stands elsewhere: the entry that it was merged into is the next best.
             place = below.here(wanted).or(place);
             target = below;

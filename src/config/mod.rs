@@ -5,8 +5,11 @@
 
 mod address;
 mod at;
+mod authorities;
+mod declared;
 pub mod defaults;
 mod document;
+mod effective;
 mod environment;
 mod expand;
 mod files;
@@ -16,11 +19,13 @@ mod legacy;
 mod load;
 mod locate;
 mod paths;
+mod places;
 mod presets;
 mod problem;
 mod raw;
 mod report;
 mod routes;
+pub mod schema;
 mod setting_values;
 mod settings;
 #[cfg(test)]
@@ -29,10 +34,15 @@ mod typed;
 mod upstreams;
 mod values;
 
+pub use declared::Declared;
+pub use effective::{Effective, effective, effective_settings};
 pub use environment::Environment;
-pub use givens::{Given, SERVER_FILE, effective};
+pub use givens::SERVER_FILE;
+pub use keys::check_key;
 pub use load::{KEYS_FILE, ROUTES_FILE, Source, Texts, load, parse};
+pub use places::Places;
 pub use problem::{Location, Origin, Problem, Problems};
+pub use report::nearest;
 pub use setting_values::{CorsOrigins, LogFormat};
 pub use settings::{SETTINGS, Setting, Settings, SettingsArgs, settings_table};
 pub use upstreams::ReadFile;
@@ -95,6 +105,8 @@ pub struct UpstreamConfig {
     pub keepalive_idle: Duration,
     /// Tries in all, at least 1.
     pub attempts: usize,
+    /// Where it comes from.
+    pub declared: Declared,
 }
 
 /// Waits for a node.
@@ -152,6 +164,8 @@ pub struct RouteConfig {
     pub preset: bool,
     /// Request headers that go up beside the ones on the list (SPEC 6).
     pub forward_headers: Vec<HeaderName>,
+    /// Where it comes from; every route of a preset from the entry of the preset.
+    pub declared: Declared,
 }
 
 /// The path that a node sees.
@@ -178,6 +192,8 @@ pub struct KeyConfig {
     pub admin: bool,
     /// From then on it is as unknown as any other.
     pub expires: Option<SystemTime>,
+    /// Where it comes from.
+    pub declared: Declared,
 }
 
 impl std::fmt::Debug for KeyConfig {

@@ -12,6 +12,9 @@ const GET: &[Method] = &[Method::GET];
 const POST: &[Method] = &[Method::POST];
 const GET_POST: &[Method] = &[Method::GET, Method::POST];
 
+/// The name of [`VLLM`].
+pub(super) const VLLM_NAME: &str = "vllm";
+
 /// What vLLM's server has, but for `/health` and `/v1/models`: those the gateway answers itself.
 const VLLM: Preset = &[
     ("/scale_elastic_ep", POST),
@@ -48,7 +51,7 @@ const VLLM: Preset = &[
 
 /// The preset of that name.
 pub(super) fn preset(name: &str) -> Result<Preset, Fault> {
-    one_of(name, &[("vllm", VLLM)])
+    one_of(name, &[(VLLM_NAME, VLLM)])
 }
 
 /// The preset of nodes that come from a flag or the environment.

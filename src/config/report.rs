@@ -93,20 +93,25 @@ impl Draft {
 
     fn path(&self) -> String {
         let shown = self.steps.len() - usize::from(!self.last_shown && !self.steps.is_empty());
-        let mut path = String::new();
-        for step in &self.steps[..shown] {
-            match step {
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
-                Step::Key(key) => {
-                    if !path.is_empty() {
-                        path.push('.');
-                    }
-                    path.extend(key.chars().take(QUOTE_CHARS_MAX).flat_map(char::escape_debug));
+        path_of(&self.steps[..shown])
+    }
+}
+
+/// `routes[3].upstream_url`.
+pub(super) fn path_of(steps: &[Step]) -> String {
+    let mut path = String::new();
+    for step in steps {
+        match step {
+            Step::Index(index) => path.push_str(&format!("[{index}]")),
+            Step::Key(key) => {
+                if !path.is_empty() {
+                    path.push('.');
                 }
+                path.extend(key.chars().take(QUOTE_CHARS_MAX).flat_map(char::escape_debug));
             }
         }
-        path
     }
+    path
 }
 
 /// The problems of one source.
@@ -230,7 +235,11 @@ impl Report {
         let mut seen = HashSet::new();
         self.drafts.retain(|draft| seen.insert((draft.steps.clone(), draft.place)));
         let locations = match text {
-            Some(text) if !self.drafts.is_empty() => locate::locate(text, &self.drafts),
+            Some(text) if !self.drafts.is_empty() => {
+                let drafts = self.drafts.iter();
+                let nodes: Vec<_> = drafts.map(|d| (d.steps.as_slice(), d.place)).collect();
+                locate::locate(text, &nodes)
+            }
             _ => vec![None; self.drafts.len()],
         };
         let problem_of = |(draft, location): (Draft, Option<Location>)| Problem {
@@ -249,7 +258,7 @@ impl Report {
 }
 
 /// The word of `words` that `word` probably meant.
-pub(super) fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     // A third of the letters may be wrong: `upstream_urll` and `methodz`, but not any short word for any other.
     let bound = (word.chars().count() / 3).max(1);
     if word.len() > QUOTE_CHARS_MAX {

@@ -12,7 +12,7 @@ use super::raw::RawRoute;
 use super::report::{At, Fault, Report};
 use super::typed::{Entry, texts, typed};
 use super::upstreams::{Parts, Upstreams, credential, url};
-use super::{NodeUrl, RouteConfig, Target, UpstreamConfig, defaults, values};
+use super::{Declared, NodeUrl, RouteConfig, Target, UpstreamConfig, defaults, values};
 
 /// Paths that the gateway answers before it looks for a route.
 const OWN_PATHS: [&str; 8] = [
@@ -34,6 +34,8 @@ pub(super) struct Routes<'u> {
     pub(super) list: Vec<RouteConfig>,
     pub(super) warnings: Vec<String>,
     upstreams: &'u mut Upstreams,
+    /// What the routes that are added come from.
+    declared: Declared,
     /// Shape of the path, method, upstream, and whether it is from a preset.
     seen: HashSet<(String, Method, usize, bool)>,
 }
@@ -41,17 +43,28 @@ pub(super) struct Routes<'u> {
 impl<'u> Routes<'u> {
     /// An empty table over `upstreams`.
     pub(super) fn new(upstreams: &'u mut Upstreams) -> Self {
-        Self { list: Vec::new(), warnings: Vec::new(), upstreams, seen: HashSet::new() }
+        Self {
+            list: Vec::new(),
+            warnings: Vec::new(),
+            upstreams,
+            declared: Declared::Entry(0),
+            seen: HashSet::new(),
+        }
+    }
+
+    /// From now on routes come from `declared`.
+    pub(super) fn declare(&mut self, declared: Declared) {
+        self.declared = declared;
     }
 
     /// Adds an upstream that no file names.
     pub(super) fn add_upstream(&mut self, upstream: UpstreamConfig) -> usize {
-        self.upstreams.add(upstream)
+        self.upstreams.add(UpstreamConfig { declared: self.declared, ..upstream })
     }
 
     /// The upstream of a node that is asked without a key.
     pub(super) fn implied(&mut self, node: NodeUrl) -> usize {
-        self.upstreams.implied(node, None)
+        self.upstreams.implied(node, None, self.declared)
     }
 
     /// Reads `routes` of a file.
@@ -62,6 +75,7 @@ impl<'u> Routes<'u> {
         }
         for (index, mut value) in list.into_iter().enumerate() {
             let at = at.index(index);
+            self.declared = Declared::Entry(index);
             if let Some(entry) = typed::<RawRoute>(&mut value, &at, report) {
                 self.entry(entry, &at, report);
             }
@@ -144,6 +158,7 @@ impl<'u> Routes<'u> {
                 target: Target::Node,
                 preset: true,
                 forward_headers: headers.to_vec(),
+                declared: self.declared,
             });
         }
         true
@@ -181,7 +196,7 @@ impl<'u> Routes<'u> {
             draft.quote(name).hint("use the same `{name}` in both");
             return;
         }
-        let upstream = self.upstreams.implied(node, credential);
+        let upstream = self.upstreams.implied(node, credential, self.declared);
         self.add(line, upstream, Target::Path(target.as_str().to_owned()), (at, report));
     }
 
@@ -238,6 +253,7 @@ impl<'u> Routes<'u> {
             target,
             preset: false,
             forward_headers: line.forward_headers,
+            declared: self.declared,
         });
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::authorities;
 use super::environment::Environment;
 use super::givens::Givens;
 use super::problem::Problems;
-use super::raw::Plain;
+use super::raw::Written;
 use super::setting_values::{self as read, CorsOrigins, LogFormat};
 
 /// One setting in all its spellings.
@@ -61,11 +62,12 @@ macro_rules! settings {
             )+
         }
 
-        /// `server.yaml` as written.
-        #[derive(Default, serde::Deserialize)]
-        #[serde(deny_unknown_fields, expecting = "a map of settings", default)]
+        /// How the gateway runs. Read at the start: a change needs a restart.
+        #[derive(Default, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields, expecting = "a map of settings")]
+        #[schemars(title = "server.yaml")]
         pub(super) struct SettingsFile {
-            $($name: Option<Plain>,)+
+            $($(#[doc = $meaning])+ $name: Option<Written<$type>>,)+
         }
 
         /// Every setting, in the order of the documentation.
@@ -90,7 +92,7 @@ macro_rules! settings {
             /// What the file says of `setting`.
             pub(super) fn get(&self, setting: &str) -> Option<&str> {
                 match setting {
-                    $(stringify!($name) => self.$name.as_ref().map(|plain| plain.0.as_str()),)+
+                    $(stringify!($name) => self.$name.as_ref().map(|written| written.text.as_str()),)+
                     _ => None,
                 }
             }
@@ -164,6 +166,9 @@ impl Settings {
         if let Some(settings) = &mut settings {
             if givens.stands_in_file("ca_file") {
                 settings.ca_file = settings.ca_file.take().map(|path| dir.join(path));
+            }
+            if let Some(Err(fault)) = settings.ca_file.as_deref().map(authorities::check) {
+                givens.fault("ca_file", fault);
             }
             if settings.max_held_bytes < settings.max_body_bytes {
                 givens.fault("max_held_bytes", "this must be at least `max_body_bytes`".into());

@@ -124,7 +124,8 @@ impl Misfit {
     }
 }
 
-fn node<'v>(value: &'v Value, steps: &[Step]) -> Option<&'v Value> {
+/// The node that `steps` lead to.
+pub(super) fn node<'v>(value: &'v Value, steps: &[Step]) -> Option<&'v Value> {
     steps.iter().try_fold(value, |value, step| match step {
         Step::Key(key) => value.get(key.as_str()),
         Step::Index(index) => value.get(*index),

@@ -11,7 +11,9 @@ use super::address::quotable;
 use super::raw::{RawTimeouts, RawUpstream};
 use super::report::{At, Fault, Place, Report, did_you_mean, nearest};
 use super::typed::{Entry, texts, typed};
-use super::{Credential, Kind, NodeUrl, Timeouts, UpstreamConfig, defaults, files, values};
+use super::{
+    Credential, Declared, Kind, NodeUrl, Timeouts, UpstreamConfig, defaults, files, values,
+};
 use crate::names::{ModelName, UpstreamName};
 
 /// What else a name may hold. No `:`, as `upstream:model` picks an upstream.
@@ -85,8 +87,13 @@ impl Upstreams {
         index
     }
 
-    /// The upstream of a short-form route.
-    pub(super) fn implied(&mut self, node: NodeUrl, credential: Option<Credential>) -> usize {
+    /// The upstream of a short-form route, which `declared` it where it is new.
+    pub(super) fn implied(
+        &mut self,
+        node: NodeUrl,
+        credential: Option<Credential>,
+        declared: Declared,
+    ) -> usize {
         let key = credential.as_ref().map(|c| (c.header.clone(), c.value.as_bytes().to_vec()));
         let key = (node, key);
         if let Some(index) = self.implied.get(&key) {
@@ -101,6 +108,7 @@ impl Upstreams {
         };
         let index = self.add(UpstreamConfig {
             credential,
+            declared,
             ..with_defaults(UpstreamName::from(name), Kind::Generic, key.0.clone())
         });
         self.implied.insert(key, index);
@@ -124,7 +132,7 @@ impl Upstreams {
     }
 }
 
-/// An upstream with the defaults of everything that can be left out.
+/// An upstream of a file, with the defaults of everything that can be left out.
 pub(super) fn with_defaults(name: UpstreamName, kind: Kind, node: NodeUrl) -> UpstreamConfig {
     UpstreamConfig {
         name,
@@ -135,6 +143,7 @@ pub(super) fn with_defaults(name: UpstreamName, kind: Kind, node: NodeUrl) -> Up
         timeouts: Timeouts { connect: defaults::CONNECT, first_byte: defaults::FIRST_BYTE },
         keepalive_idle: defaults::KEEPALIVE_IDLE,
         attempts: defaults::ATTEMPTS,
+        declared: Declared::Named,
     }
 }
 

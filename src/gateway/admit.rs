@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -13,22 +13,15 @@ use super::body;
 use super::context::{Forward, RequestContext};
 use super::model::{read_named, rename};
 use super::reply::{REQUEST_ID, Stop};
-use super::snapshot::Snapshot;
 use super::stored::Stored;
 use crate::access::keys::{self, Key};
+use crate::access::permission;
 use crate::refusal::{Dialect, Refusal};
-use crate::routing::table::{Found, Route};
 use crate::wire::ids::{self, TraceParent};
 use crate::wire::{paths, query};
 
 /// A request's own timeout, in seconds.
 pub(super) const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout-seconds");
-
-/// The scope of the operating endpoints.
-const ADMIN: &str = "admin";
-
-/// The scope of everything else.
-const INFERENCE: &str = "inference";
 
 impl Gateway {
     /// The table of contents.
@@ -45,8 +38,8 @@ impl Gateway {
         let key = self.authenticate(session, ctx)?;
         self.answer_in_process(session, ctx, (&path, &key)).await?;
         let snapshot = ctx.snapshot.clone();
-        let candidates = candidates(&snapshot, &session.req_header().method, &path)?;
-        demand_scope(&key, &path)?;
+        let candidates = snapshot.table.candidates(&session.req_header().method, &path)?;
+        permission::demand_scope(&key, &path)?;
         ctx.stored = Stored::of_target(candidates, &session.req_header().method, &path);
         let (timeout, query) = self.timeout(session)?;
         let (limit, share) = (self.limits.max_body_bytes, self.held.share());
@@ -54,7 +47,7 @@ impl Gateway {
         let named = read_named(session, ctx, (&path, &key)).await?;
         let there = self.routes_to_stored(ctx, candidates, &key)?;
         let chosen = self.choose(ctx, (candidates, there.as_deref()), &key).await?;
-        let target = target(&chosen.route, &path, query.as_deref());
+        let target = chosen.route.target(&path, query.as_deref());
         let timeout = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
         let mut forward = Forward::new(&chosen, target, timeout);
         forward.repeatable = !paths::operates(&path);
@@ -88,21 +81,17 @@ impl Gateway {
     /// The request's own timeout, if it has one, and the query without it.
     fn timeout(&self, session: &Session) -> Result<(Option<Duration>, Option<String>), Stop> {
         let request = session.req_header();
-        let invalid = |message: &'static str| Refusal::malformed("invalid_timeout", message);
-        let query = query::take_timeout(request.uri.query())
-            .map_err(|query::TwoTimeouts| invalid("The parameter `timeout` is there twice."))?;
+        let query = query::take_timeout(request.uri.query()).map_err(Refusal::from)?;
         let mut headers = request.headers.get_all(TIMEOUT).iter();
         let header = headers.next();
         if headers.next().is_some() {
-            return Err(invalid("The header `X-Timeout-Seconds` is there twice.").into());
+            let message = "The header `X-Timeout-Seconds` is there twice.";
+            return Err(query::invalid_timeout(message).into());
         }
         // Both are checked, also where the header wins: a typing error must not pass for a wish.
-        let seconds = |text: &str| {
-            parse_seconds(text).ok_or(invalid("A timeout must be a positive number of seconds."))
-        };
-        let of_query = query.timeout.map(seconds).transpose()?;
-        let of_header =
-            header.map(|value| seconds(value.to_str().unwrap_or_default())).transpose()?;
+        let of_query = query.timeout.map(query::seconds).transpose()?;
+        let of_header = header.map(|value| query::seconds(value.to_str().unwrap_or_default()));
+        let of_header = of_header.transpose()?;
         let timeout = of_header.or(of_query).map(|wish| wish.min(self.limits.max_timeout));
         Ok((timeout, query.rest.map(std::borrow::Cow::into_owned)))
     }
@@ -117,50 +106,7 @@ fn identify(session: &Session, ctx: &mut RequestContext) {
     ctx.dialect = Dialect::of(request.uri.path());
 }
 
-/// The routes of this path and method: at least one.
-fn candidates<'s>(
-    snapshot: &'s Snapshot,
-    method: &Method,
-    path: &str,
-) -> Result<&'s [Arc<Route>], Refusal> {
-    match snapshot.table.find(method, path) {
-        Found::Routes(candidates) => Ok(candidates),
-        Found::OtherMethods(allow) => {
-            Err(Refusal::MethodNotAllowed { allow: allow.to_owned().into() })
-        }
-        // A GET of theirs was answered above.
-        Found::Nothing if paths::answered_here(path) => {
-            Err(Refusal::MethodNotAllowed { allow: "GET".into() })
-        }
-        Found::Nothing => Err(Refusal::RouteNotFound),
-    }
-}
-
 pub(super) fn twice(keys::Twice(name): keys::Twice) -> Refusal {
     let message = format!("The header `{name}` is there twice.");
     Refusal::malformed("duplicate_credential", message)
-}
-
-fn demand_scope(key: &Key, path: &str) -> Result<(), Refusal> {
-    match paths::operates(path) {
-        true if !key.admin => Err(Refusal::ScopeNotAllowed(ADMIN)),
-        false if !key.inference => Err(Refusal::ScopeNotAllowed(INFERENCE)),
-        _ => Ok(()),
-    }
-}
-
-/// A positive, finite number of seconds; `0.5` and `1e3` are numbers.
-fn parse_seconds(text: &str) -> Option<Duration> {
-    let seconds: f64 = text.parse().ok()?;
-    let wait = Duration::try_from_secs_f64(seconds).ok()?;
-    (!wait.is_zero()).then_some(wait)
-}
-
-/// Path and query as the node sees them.
-fn target(route: &Route, path: &str, query: Option<&str>) -> String {
-    let path = route.target_path(path);
-    match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.into_owned(),
-    }
 }

@@ -15,13 +15,10 @@ pub(super) fn refuse_ambiguous(session: &Session) -> Result<(), Stop> {
     if !request.raw_path_is_utf8() {
         return refuse("invalid_target", "The path is not ASCII.");
     }
-    if let Err(paths::Ambiguous(what)) =
-        paths::refuse_ambiguous(&request.method, request.uri.path().as_bytes())
-    {
-        return refuse("invalid_target", what);
-    }
+    let path = request.uri.path().as_bytes();
+    paths::refuse_ambiguous(&request.method, path).map_err(Refusal::from)?;
     if paths::refused_method(&request.method) || request.headers.contains_key(header::UPGRADE) {
-        return refuse("upgrade_refused", "Upgrades, CONNECT and TRACE are not served.");
+        return Err(paths::upgrade_refused().into());
     }
     let count = |name| request.headers.get_all(name).iter().count();
     if count(header::HOST) + usize::from(request.uri.authority().is_some()) == 0

@@ -10,6 +10,7 @@ use super::Gateway;
 use super::context::{Rename, RequestContext};
 use super::reply::Stop;
 use crate::access::keys::Key;
+use crate::access::permission;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::routing::choice::Chosen;
@@ -55,16 +56,8 @@ pub(super) async fn read_named(
             Err(why) => return Err(json_refusal(&why).into()),
         }
     }
-    let asks_no_model = ctx.stored.is_asked() || paths::operates(path);
-    let may_use_a_model = !asks_no_model && (paths::infers(path) || !body.is_empty());
-    if key.is_limited() && ctx.model.is_none() && may_use_a_model {
-        return Err(Refusal::Malformed {
-            code: "model_required",
-            message: "This API key is limited to models: the request must name one.".into(),
-            param: Some("model"),
-        }
-        .into());
-    }
+    let asks = (path, ctx.stored.is_asked(), !body.is_empty());
+    permission::demand_model(key, ctx.model.as_ref(), asks)?;
     Ok(named)
 }
 
@@ -106,24 +99,12 @@ impl Gateway {
             // With one candidate the node judges the model.
             _ => choices.choose(candidates, asked, &self.client).await,
         };
-        let Some(asked) = asked else {
-            return chosen.map_err(|_| Refusal::RouteNotFound.into());
-        };
-        let alias = choices.aliases.get(asked);
-        let final_name = match &chosen {
-            Ok(Chosen { renamed: Some(name), .. }) => name.as_str(),
-            _ => alias.map_or(asked, ModelName::as_str),
-        };
-        // An alias is the operator's own word: a key may be given it. What a prefix leaves is the caller's.
-        let allowed = key.allows(final_name) || (alias.is_some() && key.allows(asked));
-        if !allowed {
-            return Err(Refusal::ModelNotAllowed(asked.into()).into());
-        }
-        let not_found = match there {
-            Some(_) => Refusal::ModelElsewhere,
-            None => Refusal::ModelNotFound,
-        };
-        chosen.map_err(|_| not_found(asked.into()).into())
+        permission::permit(key, asked, choices, chosen).map_err(|refusal| match refusal {
+            Refusal::ModelNotFound(model) if there.is_some() => {
+                Refusal::ModelElsewhere(model).into()
+            }
+            other => other.into(),
+        })
     }
 }
 

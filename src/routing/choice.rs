@@ -26,6 +26,25 @@ pub struct Chosen {
     pub route: Arc<Route>,
     /// The model that the node is asked for, where it is not what the caller wrote.
     pub renamed: Option<ModelName>,
+    /// Why this one.
+    pub why: Why,
+}
+
+/// Why a route was chosen among those of its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No model is named: the first one.
+    NoModel,
+    /// Its upstream is known to serve the model.
+    Serves,
+    /// The text before the model's first `:` is the upstream's name.
+    Prefix,
+    /// There is no other: the node judges the model.
+    Only,
+    /// `DEFAULT_BACKEND`.
+    Default,
+    /// The first one whose models are not known.
+    Unknown,
 }
 
 impl Choices {
@@ -41,22 +60,20 @@ impl Choices {
     ) -> Result<Chosen, NoSuchModel> {
         let ([only] | [only, ..]) = candidates else { return Err(NoSuchModel) };
         let Some(asked) = model else {
-            return Ok(Chosen { route: only.clone(), renamed: None });
+            return Ok(Chosen { route: only.clone(), renamed: None, why: Why::NoModel });
         };
         let alias = self.aliases.get(asked);
         let model = alias.map_or(asked, ModelName::as_str);
-        let certain = |alias: Option<&ModelName>| {
-            candidates
-                .iter()
-                .find(|route| route.upstream.models.serves(model))
-                .map(|route| Chosen { route: route.clone(), renamed: alias.cloned() })
+        let certain = || {
+            let route = candidates.iter().find(|route| route.upstream.models.serves(model))?;
+            Some(Chosen { route: route.clone(), renamed: alias.cloned(), why: Why::Serves })
         };
-        if let Some(chosen) = certain(alias) {
+        if let Some(chosen) = certain() {
             return Ok(chosen);
         }
         if candidates.len() > 1 {
             learn(candidates, client).await;
-            if let Some(chosen) = certain(alias) {
+            if let Some(chosen) = certain() {
                 return Ok(chosen);
             }
         }
@@ -94,16 +111,21 @@ impl Choices {
             && let Some(named) =
                 candidates.iter().find(|route| route.upstream.name.as_str() == name)
         {
-            return Ok(Chosen { route: named.clone(), renamed: Some(rest.into()) });
+            let renamed = Some(rest.into());
+            return Ok(Chosen { route: named.clone(), renamed, why: Why::Prefix });
         }
         let default = |route: &&Arc<Route>| {
             self.default.as_ref().is_some_and(|default| Arc::ptr_eq(default, &route.upstream))
         };
-        let one = if candidates.len() == 1 { candidates.first() } else { None };
-        one.or_else(|| candidates.iter().find(default))
-            .or_else(|| candidates.iter().find(|route| !route.upstream.models.is_known()))
-            .map(|route| Chosen { route: route.clone(), renamed: alias.cloned() })
-            .ok_or(NoSuchModel)
+        let unknown = |route: &&Arc<Route>| !route.upstream.models.is_known();
+        let (route, why) = if let [only] = candidates {
+            (only, Why::Only)
+        } else if let Some(route) = candidates.iter().find(default) {
+            (route, Why::Default)
+        } else {
+            (candidates.iter().find(unknown).ok_or(NoSuchModel)?, Why::Unknown)
+        };
+        Ok(Chosen { route: route.clone(), renamed: alias.cloned(), why })
     }
 }
 

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 use matchit::Router;
 
-use crate::config::{Config, RouteConfig, Target};
+use crate::config::{Config, Declared, RouteConfig, Target};
+use crate::refusal::Refusal;
 use crate::upstream::Upstream;
+use crate::wire::paths;
 
 /// Where requests of one path and method may go.
 pub struct Route {
@@ -18,6 +20,10 @@ pub struct Route {
     pub forward_headers: Vec<HeaderName>,
     /// The path as configured, for the log: bounded, unlike the path of a request.
     pub path: String,
+    /// Where it comes from, for people.
+    pub declared: Declared,
+    /// From a preset.
+    pub preset: bool,
     target: Target,
     /// Names of the path's parameters, in order.
     parameters: Vec<String>,
@@ -90,6 +96,24 @@ impl RouteTable {
         }
     }
 
+    /// The routes of this path and method: at least one.
+    ///
+    /// # Errors
+    /// [`Refusal::RouteNotFound`], [`Refusal::MethodNotAllowed`].
+    pub fn candidates(&self, method: &Method, path: &str) -> Result<&[Arc<Route>], Refusal> {
+        match self.find(method, path) {
+            Found::Routes(candidates) => Ok(candidates),
+            Found::OtherMethods(allow) => {
+                Err(Refusal::MethodNotAllowed { allow: allow.to_owned().into() })
+            }
+            // A GET of theirs was answered before.
+            Found::Nothing if paths::answered_here(path) => {
+                Err(Refusal::MethodNotAllowed { allow: "GET".into() })
+            }
+            Found::Nothing => Err(Refusal::RouteNotFound),
+        }
+    }
+
     /// Every route of `GET path`: what the in-process answers of that path ask (SPEC 5.2).
     pub fn asked_at(&self, path: &str) -> &[Arc<Route>] {
         match self.find(&Method::GET, path) {
@@ -105,6 +129,8 @@ impl Entry {
             upstream: upstream.clone(),
             forward_headers: config.forward_headers.clone(),
             path: config.path.clone(),
+            declared: config.declared,
+            preset: config.preset,
             target: config.target.clone(),
             parameters: parameters_of(&config.path).map(str::to_owned).collect(),
         });
@@ -125,6 +151,15 @@ impl Entry {
 }
 
 impl Route {
+    /// Path and query as the node sees them.
+    pub fn target(&self, path: &str, query: Option<&str>) -> String {
+        let path = self.target_path(path);
+        match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.into_owned(),
+        }
+    }
+
     /// The path that the node sees for the request's raw `path`.
     pub fn target_path<'p>(&self, path: &'p str) -> Cow<'p, str> {
         match &self.target {
@@ -135,22 +170,20 @@ impl Route {
         }
     }
 
+    /// The parameters of this route as they stand in a request's raw `path`.
+    pub fn parameters_in<'p>(&'p self, path: &'p str) -> impl Iterator<Item = (&'p str, &'p str)> {
+        let values = self.path.split('/').zip(path.split('/'));
+        let values = values.filter(|(pattern, _)| is_parameter(pattern)).map(|(_, value)| value);
+        self.parameters.iter().map(String::as_str).zip(values)
+    }
+
     /// `target` with its parameters as they stand in `path`.
     fn filled(&self, target: &str, path: &str) -> String {
-        let values: Vec<&str> = self
-            .path
-            .split('/')
-            .zip(path.split('/'))
-            .filter(|(pattern, _)| is_parameter(pattern))
-            .map(|(_, value)| value)
-            .collect();
+        let values: Vec<(&str, &str)> = self.parameters_in(path).collect();
         let fill = |segment: &'_ str| -> String {
             let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-            let place =
-                name.and_then(|name| self.parameters.iter().position(|known| known == name));
-            place
-                .and_then(|place| values.get(place))
-                .map_or_else(|| segment.to_owned(), |v| (*v).to_owned())
+            let value = values.iter().find(|(known, _)| Some(*known) == name);
+            value.map_or(segment, |(_, value)| value).to_owned()
         };
         target.split('/').map(fill).collect::<Vec<_>>().join("/")
     }

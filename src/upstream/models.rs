@@ -66,6 +66,17 @@ impl ModelList {
         self.configured.is_some() || self.known.load().is_some()
     }
 
+    /// True where the configuration says what the upstream serves.
+    pub fn is_configured(&self) -> bool {
+        self.configured.is_some()
+    }
+
+    /// How many models it is known to serve; none where that is not known.
+    pub fn count(&self) -> Option<usize> {
+        let learnt = || self.known.load().as_deref().map(HashSet::len);
+        self.configured.as_ref().map(HashSet::len).or_else(learnt)
+    }
+
     /// True where the upstream is known to serve `model`.
     pub fn serves(&self, model: &str) -> bool {
         match &self.configured {
@@ -144,7 +155,10 @@ struct RawModel {
 }
 
 /// Reads `{"data":[{"id":…}]}`; entries without an id are left out.
-fn parse(body: &[u8]) -> Result<Vec<Model>, String> {
+///
+/// # Errors
+/// It is no such list.
+pub fn parse(body: &[u8]) -> Result<Vec<Model>, String> {
     let list: RawList =
         serde_json::from_slice(body).map_err(|_| "answered no list of models".to_owned())?;
     let model = |object: Box<RawValue>| {

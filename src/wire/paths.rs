@@ -2,9 +2,17 @@
 
 use http::Method;
 
+use crate::refusal::Refusal;
+
 /// Why a request target is refused: two programs on its way might read it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ambiguous(pub &'static str);
+
+impl From<Ambiguous> for Refusal {
+    fn from(Ambiguous(what): Ambiguous) -> Self {
+        Self::malformed("invalid_target", what)
+    }
+}
 
 /// The only path below which an id may carry encoded or plain slashes, where it is read: it is answered in this process.
 const MODEL_BY_ID: &str = "/v1/models/";
@@ -41,12 +49,20 @@ pub fn refuse_ambiguous(method: &Method, path: &[u8]) -> Result<(), Ambiguous> {
 }
 
 /// Paths that the gateway answers itself, to GET alone.
-const ANSWERED_HERE: [&str; 6] =
+pub const ANSWERED_HERE: [&str; 6] =
     ["/", "/health", "/livez", "/readyz", "/v1/llm/models", "/v1/models"];
 
 /// True for paths that the gateway answers itself.
 pub fn answered_here(path: &str) -> bool {
     ANSWERED_HERE.contains(&path) || path.starts_with(MODEL_BY_ID)
+}
+
+/// Of those, the ones that need no key.
+const OPEN: [&str; 3] = ["/", "/livez", "/readyz"];
+
+/// True for paths that the gateway answers to everybody.
+pub fn open(path: &str) -> bool {
+    OPEN.contains(&path)
 }
 
 /// What is in the body of a request.
@@ -137,6 +153,11 @@ pub fn operates(path: &str) -> bool {
 /// True for methods that carry nothing to be passed on by a gateway.
 pub fn refused_method(method: &Method) -> bool {
     *method == Method::CONNECT || *method == Method::TRACE
+}
+
+/// What a caller is told who wants another protocol, or a method of [`refused_method`].
+pub fn upgrade_refused() -> Refusal {
+    Refusal::malformed("upgrade_refused", "Upgrades, CONNECT and TRACE are not served.")
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The query of a request: the gateway's own `timeout` is taken out, the rest stays byte for byte.
 
 use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::refusal::Refusal;
 
 /// The query without our parameter, and the parameter.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +17,17 @@ pub struct Query<'a> {
 /// `timeout` was given twice: which one counts is anybody's guess.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TwoTimeouts;
+
+impl From<TwoTimeouts> for Refusal {
+    fn from(TwoTimeouts: TwoTimeouts) -> Self {
+        invalid_timeout("The parameter `timeout` is there twice.")
+    }
+}
+
+/// A timeout that cannot be taken.
+pub fn invalid_timeout(message: &'static str) -> Refusal {
+    Refusal::malformed("invalid_timeout", message)
+}
 
 /// Takes `timeout=…` out of `query`.
 ///
@@ -33,6 +47,16 @@ pub fn take_timeout(query: Option<&str>) -> Result<Query<'_>, TwoTimeouts> {
             Ok(Query { rest, timeout })
         }
     }
+}
+
+/// A timeout: a positive, finite number of seconds; `0.5` and `1e3` are numbers.
+///
+/// # Errors
+/// `invalid_timeout` for anything else.
+pub fn seconds(text: &str) -> Result<Duration, Refusal> {
+    let wait = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    wait.filter(|wait| !wait.is_zero())
+        .ok_or_else(|| invalid_timeout("A timeout must be a positive number of seconds."))
 }
 
 #[cfg(test)]

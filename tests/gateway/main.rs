@@ -5,6 +5,7 @@
 
 mod bodies;
 mod breaks;
+mod cli;
 mod documents;
 mod failures;
 mod forms;

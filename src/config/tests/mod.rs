@@ -1,9 +1,11 @@
 //! Tests of the configuration as a whole: text in, values or problems out.
 
+mod effective;
 mod environment;
 mod keys;
 mod properties;
 mod routes;
+mod schema;
 mod secrets;
 mod settings;
 mod upstreams;

@@ -120,12 +120,28 @@ fn a_ca_file_of_the_file_is_relative_to_it_and_effective_tells_the_source() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("server.yaml"), "ca_file: ca.pem\n").unwrap();
     let args = SettingsArgs::default();
+    let authority = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert.pem();
+    for (text, told) in [
+        (None, "there is no such file"),
+        (Some(""), "this must be a PEM file of certificates, and of nothing else"),
+        (Some(&*authority.replace("MII", "")), "this must be a PEM file"),
+    ] {
+        if let Some(text) = text {
+            std::fs::write(dir.path().join("ca.pem"), text).unwrap();
+        }
+        let problems = Settings::resolve(&args, &nothing(), dir.path()).unwrap_err();
+        assert!(problems.to_string().contains(told), "{problems}");
+        assert!(problems.to_string().starts_with("server.yaml:1:10: ca_file"), "{problems}");
+    }
+    std::fs::write(dir.path().join("ca.pem"), authority).unwrap();
     let found = Settings::resolve(&args, &nothing(), dir.path()).unwrap();
     assert_eq!(found.ca_file, Some(dir.path().join("ca.pem")));
-    let all = effective(&args, &env(&[("PORT", "1")]), dir.path()).unwrap();
-    assert_eq!(all.len(), SETTINGS.len());
-    assert_eq!(all[0].1.spelling, "PORT");
-    assert_eq!(all.last().unwrap().1.origin, Some(Origin::File("server.yaml".to_owned())));
+    let all = effective_settings(&args, &env(&[("PORT", "1")]), dir.path()).unwrap();
+    let names: Vec<&str> = all.iter().map(|one| one.path.as_str()).collect();
+    assert_eq!(names, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
+    assert_eq!((&*all[0].value, &*all[0].source), ("127.0.0.1:1", "environment PORT"));
+    assert_eq!(all[1].source, "default");
+    assert_eq!(all.last().unwrap().source, "server.yaml:1:10");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod logs;
 mod merged;
 mod openai;
 mod paths;
-mod process;
+pub(crate) mod process;
 mod reload;
 mod starts;
 mod timeouts;

@@ -12,7 +12,7 @@ use tokio::net::TcpSocket;
 use crate::support::eventually;
 
 /// A running command. Dropped, it is killed.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     out: Arc<Mutex<String>>,
     err: Arc<Mutex<String>>,
@@ -20,35 +20,35 @@ pub(super) struct Process {
 }
 
 /// How a command ended.
-pub(super) struct Ended {
-    pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A port that nobody else is given while this is held: bound, but not listened on.
-pub(super) struct Port {
+pub(crate) struct Port {
     _socket: TcpSocket,
-    pub(super) addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Port {
     /// A free port of this machine's address `ip`.
-    pub(super) fn of(ip: [u8; 4]) -> Self {
+    pub(crate) fn of(ip: [u8; 4]) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(SocketAddr::from((ip, 0))).unwrap();
         Self { addr: socket.local_addr().unwrap(), _socket: socket }
     }
 
-    pub(super) fn number(&self) -> String {
+    pub(crate) fn number(&self) -> String {
         self.addr.port().to_string()
     }
 }
 
 impl Process {
     /// Starts `sluice` with these arguments in the folder `dir`, and with these variables alone.
-    pub(super) fn start(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
             .args(arguments)
             .env_clear()
@@ -65,7 +65,7 @@ impl Process {
     }
 
     /// Starts `sluice serve` on ports of its own, and waits until it answers at `addr`.
-    pub(super) async fn serve(
+    pub(crate) async fn serve(
         dir: &Path,
         arguments: &[&str],
         variables: &[(&str, &str)],
@@ -87,31 +87,31 @@ impl Process {
     }
 
     /// What it has written to standard output, once that holds `text`.
-    pub(super) async fn said(&self, text: &str) -> String {
+    pub(crate) async fn said(&self, text: &str) -> String {
         eventually(|| async { self.out.lock().unwrap().contains(text) }).await;
         self.out.lock().unwrap().clone()
     }
 
     /// The same for standard error.
-    pub(super) async fn complained(&self, text: &str) -> String {
+    pub(crate) async fn complained(&self, text: &str) -> String {
         eventually(|| async { self.err.lock().unwrap().contains(text) }).await;
         self.err.lock().unwrap().clone()
     }
 
     /// Sends a signal: `TERM`, `HUP`.
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     /// Asks it to stop and waits until it has.
-    pub(super) async fn stop(self) -> Ended {
+    pub(crate) async fn stop(self) -> Ended {
         self.signal("TERM");
         self.ended().await
     }
 
     /// Waits until it has ended by itself.
-    pub(super) async fn ended(mut self) -> Ended {
+    pub(crate) async fn ended(mut self) -> Ended {
         let child = Mutex::new(&mut self.child);
         eventually(|| async { child.lock().unwrap().try_wait().unwrap().is_some() }).await;
         let code = self.child.wait().unwrap().code();

@@ -1,0 +1,145 @@
+//! `sluice check --online`: what each node says, one line each.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use http::StatusCode;
+
+use super::super::loaded::Loaded;
+use super::super::{Failed, complain, say};
+use crate::config::{Kind, UpstreamConfig, nearest};
+use crate::upstream::Upstream;
+use crate::upstream::client::{Answer, Client, Unanswered};
+use crate::upstream::models::parse;
+
+/// Longest wait for each answer: a node that needs longer for its list is in trouble.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Nodes asked at the same time: as many connections, at most.
+const AT_ONCE: usize = 64;
+
+/// Models named in a line: a node with a hundred adapters must not fill the screen.
+const NAMED_MAX: usize = 8;
+
+/// Asks every node and tells what it says.
+///
+/// # Errors
+/// [`Failed::Runtime`] where one fails.
+pub(super) async fn ask_all(loaded: &Loaded) -> Result<(), Failed> {
+    let client = loaded.client();
+    let upstreams = loaded.config.upstreams.iter().zip(&loaded.snapshot.upstreams);
+    let asked: Vec<_> = upstreams.map(|(config, one)| ask(config, one, &client)).collect();
+    let states = futures_util::stream::iter(asked).buffered(AT_ONCE);
+    let states: Vec<State> = states.collect().await;
+    let width = |text: fn(&State) -> &str| states.iter().map(|one| text(one).len()).max();
+    let names = width(|state| &state.name).unwrap_or_default();
+    let urls = width(|state| &state.url).unwrap_or_default();
+    for State { name, url, said, warnings } in &states {
+        let said = match said {
+            Ok(well) => format!("ok      {well}"),
+            Err(wrong) => format!("FAILED  {wrong}"),
+        };
+        say(&format!("{name:names$}  {url:urls$}  {said}"));
+        warnings.iter().for_each(|warning| complain(&format!("warning: {name}: {warning}")));
+    }
+    match states.iter().filter(|state| state.said.is_err()).count() {
+        0 => Ok(()),
+        failed => Err(Failed::Runtime(format!("{failed} of {} nodes failed", states.len()))),
+    }
+}
+
+/// What came of asking one node.
+struct State {
+    name: String,
+    url: String,
+    said: Result<String, String>,
+    warnings: Vec<String>,
+}
+
+async fn ask(config: &UpstreamConfig, upstream: &Upstream, client: &Client) -> State {
+    let started = Instant::now();
+    let list = client.get(upstream, &upstream.models_path, PATIENCE);
+    let health = async {
+        match upstream.kind {
+            Kind::Vllm => {
+                Some(client.get(upstream, &upstream.node.path_for("/health"), PATIENCE).await)
+            }
+            Kind::OpenAi | Kind::Generic => None,
+        }
+    };
+    let (list, health) = tokio::join!(list, health);
+    let took = started.elapsed().as_millis();
+    let mut warnings = Vec::new();
+    let said = listed(upstream, list).and_then(|models| {
+        healthy(health)?;
+        let Some(models) = models else {
+            return Ok(format!("{took} ms, lists no models"));
+        };
+        warnings.extend(missing(config, &models));
+        Ok(format!("{took} ms, lists {}", named(&models)))
+    });
+    State { name: upstream.name.to_string(), url: upstream.node.shown(), said, warnings }
+}
+
+/// The models that a node lists; none where nothing says that it must have a list.
+fn listed(
+    upstream: &Upstream,
+    answer: Result<Answer, Unanswered>,
+) -> Result<Option<Vec<String>>, String> {
+    let path = &upstream.models_path;
+    let answer =
+        answer.map_err(|why| format!("{why}; is it running, and can it be reached from here?"))?;
+    let status = answer.status;
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            let what = match upstream.credential {
+                Some(_) => {
+                    "it does not take our key; is it the one that the node was started with?"
+                }
+                None => "it wants a key; set `key` of the upstream, or `upstream_key` of the route",
+            };
+            Err(format!("{} on {path}: {what}", status.as_u16()))
+        }
+        _ if status.is_success() => match parse(&answer.body) {
+            Ok(models) => Ok(Some(models.iter().map(|model| model.name.to_string()).collect())),
+            Err(_) if upstream.kind == Kind::Generic => Ok(None),
+            Err(why) => Err(format!("{path}: {why}; is this the URL of its API?")),
+        },
+        // Nothing may be assumed of such a node, but that it is not broken.
+        _ if upstream.kind == Kind::Generic && !status.is_server_error() => Ok(None),
+        _ => Err(format!("{} on {path}; is this the URL of its API?", status.as_u16())),
+    }
+}
+
+fn healthy(answer: Option<Result<Answer, Unanswered>>) -> Result<(), String> {
+    match answer {
+        Some(Err(why)) => Err(format!("/health: {why}")),
+        Some(Ok(answer)) if !answer.status.is_success() => {
+            Err(format!("{} on /health: its engine is not ready, or dead", answer.status.as_u16()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is configured and not listed: requests for it would come back with the node's own 404.
+fn missing(config: &UpstreamConfig, listed: &[String]) -> Vec<String> {
+    let configured = config.models.iter().flatten().map(|model| model.as_str());
+    let missing = configured.filter(|model| !listed.iter().any(|known| known == model));
+    let warning = |model: &str| {
+        let hint = match nearest(model, listed.iter().map(String::as_str)) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!("it lists {}", named(listed)),
+        };
+        format!("the model `{model}` is configured, and the node does not list it; {hint}")
+    };
+    missing.map(warning).collect()
+}
+
+fn named(models: &[String]) -> String {
+    let shown: Vec<String> = models.iter().take(NAMED_MAX).map(|one| format!("`{one}`")).collect();
+    match models.len() {
+        0 => "no models".to_owned(),
+        all if all > NAMED_MAX => format!("{} and {} more", shown.join(", "), all - NAMED_MAX),
+        _ => shown.join(", "),
+    }
+}

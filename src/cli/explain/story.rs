@@ -1,0 +1,250 @@
+//! The steps of a request, told one line each, in the order of `gateway/admit.rs`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::Method;
+
+use super::super::loaded::Loaded;
+use super::Explain;
+use crate::access::keys::Key;
+use crate::access::permission;
+use crate::config::{NodeUrl, Places, nearest};
+use crate::names::ModelName;
+use crate::refusal::Refusal;
+use crate::routing::choice::{Chosen, Why};
+use crate::routing::table::Route;
+use crate::upstream::Upstream;
+use crate::upstream::client::Client;
+use crate::wire::{paths, query};
+
+/// A request on its way.
+pub(super) struct Story<'a> {
+    request: &'a Explain,
+    path: &'a str,
+    query: Option<&'a str>,
+    loaded: &'a Loaded,
+    places: &'a Places<'a>,
+    lines: Vec<String>,
+}
+
+impl<'a> Story<'a> {
+    /// Nothing told yet.
+    pub(super) fn new(request: &'a Explain, loaded: &'a Loaded, places: &'a Places<'a>) -> Self {
+        let (path, query) = match request.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (request.path.as_str(), None),
+        };
+        Self { request, path, query, loaded, places, lines: Vec::new() }
+    }
+
+    /// What was told.
+    pub(super) fn told(self) -> String {
+        self.lines.join("\n")
+    }
+
+    fn line(&mut self, step: &str, text: impl AsRef<str>) {
+        self.lines.push(format!("{step:10} {}", text.as_ref()));
+    }
+
+    /// The table of contents: what a request would come to, or what its client would be told.
+    pub(super) async fn tell(&mut self, client: &Client) -> Result<&'static str, Refusal> {
+        const ANSWERED: &str = "answered by the gateway itself";
+        let Explain { method, model, .. } = self.request;
+        let path = self.path;
+        paths::refuse_ambiguous(method, path.as_bytes())?;
+        if paths::refused_method(method) {
+            return Err(paths::upgrade_refused());
+        }
+        let own = *method == Method::GET && paths::answered_here(path);
+        if own && paths::open(path) {
+            self.line("key", "none is needed");
+            return Ok(ANSWERED);
+        }
+        let key = self.key()?;
+        if own {
+            return Ok(ANSWERED);
+        }
+        let loaded = self.loaded;
+        let snapshot = &loaded.snapshot;
+        let candidates =
+            snapshot.table.candidates(method, path).inspect_err(|_| self.no_route())?;
+        candidates.iter().for_each(|route| self.route(route));
+        permission::demand_scope(&key, path)?;
+        self.line("scope", format!("`{}` is needed", permission::scope_of(path)));
+        let (timeout, query) = self.timeout()?;
+        let pattern = candidates.first().map_or("", |route| route.path.as_str());
+        let stored = paths::response_id(pattern, path).is_some();
+        permission::demand_model(&key, model.as_ref(), (path, stored, false))?;
+        if stored {
+            self.line(
+                "response",
+                "only the gateway that runs knows where it was made, and by whom",
+            );
+            return Ok("forwarded to the node that made the response, if this key did; else 404");
+        }
+        let asked = model.as_ref().map(ModelName::as_str);
+        let chosen = snapshot.choices.choose(candidates, asked, client).await;
+        self.models(candidates);
+        let chosen = permission::permit(&key, asked, &snapshot.choices, chosen)?;
+        self.chosen(&chosen);
+        self.forwarded(&chosen.route, query.as_deref(), timeout);
+        Ok("forwarded")
+    }
+
+    /// Who asks.
+    fn key(&mut self) -> Result<Arc<Key>, Refusal> {
+        let loaded = self.loaded;
+        let keys = &loaded.snapshot.keys;
+        if keys.is_empty() {
+            self.line("key", "no key is configured: whoever is on this machine may do everything");
+            return Ok(Arc::new(Key::anyone()));
+        }
+        let Some(name) = &self.request.key else {
+            self.line("key", "not looked at: `--key NAME` tells what that key may do");
+            return Ok(Arc::new(Key::anyone()));
+        };
+        let status = self.loaded.settings.invalid_key_status;
+        let Some(key) = keys.named(name) else {
+            let hint = match nearest(name, keys.names()) {
+                Some(word) => format!("; did you mean `{word}`?"),
+                None => String::new(),
+            };
+            self.line("key", format!("no key is called `{name}`{hint}"));
+            return Err(Refusal::UnknownKey { status });
+        };
+        let place = self.loaded.config.keys.iter().find(|one| one.name == key.name);
+        let place = place.map(|one| self.places.of_key(one.declared)).unwrap_or_default();
+        if !key.holds(SystemTime::now()) {
+            self.line("key", format!("`{name}`, {place}: expired"));
+            return Err(Refusal::UnknownKey { status });
+        }
+        self.line("key", format!("`{name}`, {place}: {}", self.may(key)));
+        Ok(key.clone())
+    }
+
+    /// What `key` may do, in words.
+    fn may(&self, key: &Key) -> String {
+        let scopes = match (key.inference, key.admin) {
+            (true, true) => "inference and admin",
+            (true, false) => "inference",
+            (false, _) => "admin",
+        };
+        let config = self.loaded.config.keys.iter().find(|one| one.name == key.name);
+        match config.and_then(|config| config.models.as_ref()) {
+            Some(patterns) => format!("{scopes}; models {}", patterns.join(", ")),
+            None => format!("{scopes}; all models"),
+        }
+    }
+
+    fn no_route(&mut self) {
+        let routes = self.loaded.config.routes.iter();
+        let own = paths::ANSWERED_HERE.into_iter();
+        let known = own.chain(routes.map(|route| route.path.as_str()));
+        let known = known.filter(|path| *path != self.path);
+        if let Some(path) = nearest(self.path, known) {
+            self.line("route", format!("the nearest path is `{path}`"));
+        }
+    }
+
+    /// A route of the request's path and method.
+    fn route(&mut self, route: &Route) {
+        let preset = if route.preset { ", of a preset" } else { "" };
+        let parameters: String = route
+            .parameters_in(self.path)
+            .map(|(name, value)| format!(", {name} = {value}"))
+            .collect();
+        self.line(
+            "route",
+            format!(
+                "`{}`{parameters}: {}{preset}, to upstream `{}`",
+                route.path,
+                self.places.of_route(route.declared),
+                route.upstream.name
+            ),
+        );
+    }
+
+    /// The request's own timeout, and the query without it.
+    fn timeout(&self) -> Result<(Option<Duration>, Option<Cow<'a, str>>), Refusal> {
+        let query = query::take_timeout(self.query)?;
+        let timeout = query.timeout.map(query::seconds).transpose()?;
+        let cap = self.loaded.settings.max_timeout;
+        Ok((timeout.map(|wish| wish.min(cap)), query.rest))
+    }
+
+    /// What the model is called, and what is known of who serves it.
+    fn models(&mut self, candidates: &[Arc<Route>]) {
+        let Some(asked) = &self.request.model else {
+            self.line("model", "the request names none");
+            return;
+        };
+        let loaded = self.loaded;
+        let model = match loaded.snapshot.choices.aliases.get(asked) {
+            Some(model) => {
+                self.line("model", format!("`{asked}` is an alias of `{model}`"));
+                model
+            }
+            None => asked,
+        };
+        for route in candidates {
+            let known = known(&route.upstream, model.as_str());
+            self.line("model", format!("upstream `{}`: {known}", route.upstream.name));
+        }
+    }
+
+    fn chosen(&mut self, chosen: &Chosen) {
+        let name = &chosen.route.upstream.name;
+        let why = match chosen.why {
+            Why::NoModel => "the first route, as no model is named",
+            Why::Serves => "the first that serves the model",
+            Why::Prefix => "the model's name begins with the name of the upstream",
+            Why::Only => "the only route: its node judges the model",
+            Why::Default => "DEFAULT_BACKEND, as no upstream is known to serve the model",
+            Why::Unknown => "the first whose models are not known",
+        };
+        let config = self.loaded.config.upstreams.iter().find(|one| one.name == *name);
+        let place = config.map(|one| self.places.of_upstream(one.declared, one.name.as_str()));
+        self.line("upstream", format!("`{name}`, {}: {why}", place.unwrap_or_default()));
+        if let Some(renamed) = &chosen.renamed {
+            self.line("model", format!("the node is asked for `{renamed}`"));
+        }
+    }
+
+    /// The request as the node would see it, and how long it is waited for.
+    fn forwarded(&mut self, route: &Route, query: Option<&str>, timeout: Option<Duration>) {
+        let Upstream { node, timeouts, attempts, .. } = &*route.upstream;
+        let root = NodeUrl { base: String::new(), ..node.url.clone() };
+        let target = route.target(self.path, query);
+        self.line("node", format!("{} {root}{target}", self.request.method));
+        let connect = humantime::format_duration(timeouts.connect);
+        let first_byte = humantime::format_duration(timeout.unwrap_or(timeouts.first_byte));
+        let whose = if timeout.is_some() { "as the request asks" } else { "as configured" };
+        self.line(
+            "timeout",
+            format!("{connect} to connect, {first_byte} to the first byte, {whose}"),
+        );
+        match paths::operates(self.path) {
+            true => self.line("attempts", "1: what operates a node is never sent twice"),
+            false => self.line("attempts", format!("{attempts} in all, before the first byte")),
+        }
+        self.line("limits", "none: this version counts no requests");
+    }
+}
+
+/// What is known of `upstream` and `model`.
+fn known(upstream: &Upstream, model: &str) -> String {
+    let models = &upstream.models;
+    let asked = models.shown(Instant::now());
+    let failed = asked.as_ref().and_then(|asked| asked.models.as_ref().err());
+    let serves = if models.serves(model) { "this is one of them" } else { "this is none of them" };
+    match (models.count(), failed) {
+        (Some(count), _) if models.is_configured() => {
+            format!("configured models: {count}, {serves}")
+        }
+        (Some(count), _) => format!("models that its node lists: {count}, {serves}"),
+        (None, Some(why)) => format!("its models are not known: asked for them, the node: {why}"),
+        (None, None) => "its models are not known, and its node is not asked".to_owned(),
+    }
+}

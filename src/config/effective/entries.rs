@@ -1,0 +1,130 @@
+//! The values of an upstream, a route and a key. Each is taken apart whole: a new field must be told here, too.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::super::{
+    Credential, KeyConfig, Kind, RouteConfig, Target, Timeouts, UpstreamConfig, legacy, presets,
+};
+use super::rows::{Entry, From, Rows};
+
+/// What stands in the place of everything that may be secret: nothing of it, not even its length.
+const MASK: &str = "****";
+
+/// How a short route writes what belongs to its upstream.
+const SHORT: &[(&str, &str)] = &[
+    ("nodes", "upstream_url"),
+    ("key", "upstream_key"),
+    ("key_header", "upstream_key_header"),
+    ("key_prefix", "upstream_key_prefix"),
+];
+
+pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
+    let UpstreamConfig {
+        name,
+        kind,
+        node,
+        credential,
+        models,
+        timeouts: Timeouts { connect, first_byte },
+        keepalive_idle,
+        attempts,
+        declared,
+    } = upstream;
+    let entry = Entry::new(format!("upstreams.{name}"), *declared, ("routes", name.as_str()));
+    let entry = &if declared.is_entry() { entry.renamed(SHORT) } else { entry };
+    rows.brought(entry, "kind", kind_name(*kind).to_owned());
+    rows.brought(entry, "nodes", format!("[{node}]"));
+    presented(credential.as_ref(), entry, rows);
+    let models = models.as_ref().map(|models| list(models));
+    rows.value(entry, "models", models.unwrap_or_else(|| "as the node lists them".to_owned()));
+    rows.value(entry, "timeouts.connect", wait(*connect));
+    rows.value(entry, "timeouts.first_byte", wait(*first_byte));
+    rows.value(entry, "keepalive_idle", wait(*keepalive_idle));
+    rows.value(entry, "retry.attempts", attempts.to_string());
+}
+
+/// What a node is shown.
+fn presented(credential: Option<&Credential>, entry: &Entry, rows: &mut Rows<'_>) {
+    let Some(Credential { header, value, key }) = credential else {
+        return rows.value(entry, "key", "none".to_owned());
+    };
+    if entry.is_outside() {
+        let from = From::variable(legacy::NODE_KEY);
+        rows.add(format!("{}.key", entry.path), MASK.to_owned(), from);
+    } else {
+        rows.value(entry, first_written(&["key_file"], entry, rows), MASK.to_owned());
+    }
+    rows.value(entry, "key_header", header.to_string());
+    let prefix = match value.as_bytes().strip_suffix(key.as_bytes()) {
+        Some(b"") => "\"\"",
+        Some(b"Bearer ") => "\"Bearer \"",
+        // A part of the key may have come to stand here.
+        _ => MASK,
+    };
+    rows.value(entry, "key_prefix", prefix.to_owned());
+}
+
+/// The first of `names` that is written in `entry`, else `key`.
+fn first_written(names: &[&'static str], entry: &Entry, rows: &Rows<'_>) -> &'static str {
+    names.iter().find(|name| rows.written(entry, name).is_some()).copied().unwrap_or("key")
+}
+
+pub(super) fn route(
+    index: usize,
+    route: &RouteConfig,
+    upstreams: &[UpstreamConfig],
+    rows: &mut Rows<'_>,
+) {
+    let RouteConfig { path, methods, upstream, target, preset, forward_headers, declared } = route;
+    let entry = &Entry::new(format!("routes[{index}]"), *declared, ("routes", ""));
+    let Some(upstream) = upstreams.get(*upstream) else { return };
+    let named = upstream.name.to_string();
+    if *preset {
+        rows.brought(entry, "preset", presets::VLLM_NAME.to_owned());
+    } else {
+        rows.brought(entry, "path", path.clone());
+        rows.brought(entry, "methods", list(methods));
+    }
+    match target {
+        Target::Node => rows.brought(entry, "upstream", named),
+        Target::Path(target) => {
+            rows.brought(entry, "upstream_url", format!("{}{target}", upstream.node));
+        }
+    }
+    rows.value(entry, "forward_headers", list(forward_headers));
+}
+
+pub(super) fn key(index: usize, key: &KeyConfig, rows: &mut Rows<'_>) {
+    let KeyConfig { name, sha256: _, models, inference, admin, expires, declared } = key;
+    let entry = &Entry::new(format!("keys[{index}]"), *declared, ("keys", ""));
+    rows.brought(entry, "name", name.to_string());
+    let field = first_written(&["key_file", "key_sha256"], entry, rows);
+    rows.brought(entry, field, MASK.to_owned());
+    let models = models.as_ref().map(|models| list(models));
+    rows.value(entry, "models", models.unwrap_or_else(|| "all".to_owned()));
+    let scopes = [("inference", *inference), ("admin", *admin)];
+    let held: Vec<&str> =
+        scopes.into_iter().filter(|(_, held)| *held).map(|(name, _)| name).collect();
+    rows.brought(entry, "scopes", list(&held));
+    let expires =
+        expires.map(|end| DateTime::<Utc>::from(end).to_rfc3339_opts(SecondsFormat::Secs, true));
+    rows.value(entry, "expires", expires.unwrap_or_else(|| "never".to_owned()));
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Generic => "generic",
+        Kind::OpenAi => "openai",
+        Kind::Vllm => "vllm",
+    }
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    format!("[{}]", items.iter().map(T::to_string).collect::<Vec<_>>().join(", "))
+}
+
+fn wait(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}

@@ -1,0 +1,153 @@
+//! What values look like: types that are never made, for the schemas of fields that hold plain texts or lists.
+//!
+//! Wherever a text may stand, so may one with `${NAME}` in it, which can become anything.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::StatusCode;
+use log::LevelFilter;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use super::super::defaults::{ATTEMPTS_MAX, NAME_CHARS_MAX};
+use super::super::raw::Written;
+use super::super::setting_values::{CorsOrigins, LogFormat};
+
+/// A text with a variable in it.
+const VARIABLE: &str = r"\$\{";
+
+/// Makes a type with a schema, and nothing else.
+macro_rules! forms {
+    ($($(#[doc = $doc:literal])+ $name:ident = $schema:expr;)+) => {$(
+        $(#[doc = $doc])+
+        pub(in super::super) enum $name {}
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    )+};
+}
+
+forms! {
+    /// Any text.
+    Text = json_schema!({ "type": "string" });
+    /// `/v1/chat/completions`.
+    Path = pattern("^/");
+    /// Of a route, in any case.
+    Method = any_case(&["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]);
+    /// `http://gpu-0:8000`.
+    Url = pattern("^[Hh][Tt][Tt][Pp][Ss]?://");
+    /// What may be assumed of a node.
+    KindWord = words(&["vllm", "openai", "generic"]);
+    /// A table of routes.
+    PresetWord = words(&["vllm"]);
+    /// What a key may do.
+    ScopeWord = words(&["inference", "admin"]);
+    /// `500ms`, `1m30s`.
+    Wait = pattern(r"^\s*[0-9].*[a-zµ]\s*$");
+    /// Tries.
+    Attempts = number(1, Some(ATTEMPTS_MAX));
+    /// 64 hexadecimal digits.
+    Sha256 = pattern("^[0-9a-fA-F]{64}$");
+    /// RFC 3339.
+    Time = pattern("^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}");
+}
+
+/// What the name of an upstream looks like; variables do not expand in it.
+pub(in super::super) fn upstream_name() -> Value {
+    json!({ "pattern": format!("^[A-Za-z0-9._-]{{1,{NAME_CHARS_MAX}}}$") })
+}
+
+fn pattern(pattern: &str) -> Schema {
+    json_schema!({ "type": "string", "pattern": format!("{pattern}|{VARIABLE}") })
+}
+
+/// One of `words`, each of which an editor can offer.
+fn words(words: &[&str]) -> Schema {
+    json_schema!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": VARIABLE }] })
+}
+
+/// The same, where upper and lower case are one.
+fn any_case(words: &[&str]) -> Schema {
+    let letter = |c: char| match c.is_ascii_alphabetic() {
+        true => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
+        false => c.to_string(),
+    };
+    let word = |word: &&str| word.chars().map(letter).collect::<String>();
+    let all = words.iter().map(word).collect::<Vec<_>>().join("|");
+    let pattern = format!("^({all})$|{VARIABLE}");
+    json_schema!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": pattern }] })
+}
+
+/// A whole number, also as the text that a variable leaves.
+fn number(least: u64, most: Option<u64>) -> Schema {
+    let mut number = json!({ "type": "integer", "minimum": least });
+    if let Some(most) = most {
+        number["maximum"] = json!(most);
+    }
+    let digits = format!("^[0-9]+$|{VARIABLE}");
+    json_schema!({ "anyOf": [number, { "type": "string", "pattern": digits }] })
+}
+
+/// What may be written for a boot setting of this type.
+pub(in super::super) trait Setting {
+    fn schema() -> Schema;
+}
+
+impl<T: Setting> JsonSchema for Written<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Setting".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        T::schema()
+    }
+}
+
+/// Makes the schema of each type that a boot setting may have.
+macro_rules! settings {
+    ($($type:ty = $schema:expr;)+) => {
+        $(impl Setting for $type {
+            fn schema() -> Schema {
+                $schema
+            }
+        })+
+    };
+}
+
+settings! {
+    SocketAddr = pattern(":[0-9]+$");
+    usize = number(0, None);
+    Duration = json_schema!({ "anyOf": [pattern(r"^\s*[0-9].*[a-zµ]\s*$|^0$"), { "const": 0 }] });
+    StatusCode = words_and_numbers(&[401, 403]);
+    CorsOrigins = json_schema!({ "type": ["string", "array"], "items": { "type": "string" } });
+    LevelFilter = any_case(&[
+        "error", "warn", "info", "debug", "trace", "critical", "fatal", "warning", "notset",
+    ]);
+    LogFormat = words(&["auto", "json", "text"]);
+    bool = json_schema!({ "anyOf": [
+        { "type": "boolean" },
+        { "enum": ["on", "off", "true", "false"] },
+        { "type": "string", "pattern": VARIABLE },
+    ] });
+    Option<PathBuf> = json_schema!({ "type": "string" });
+}
+
+fn words_and_numbers(numbers: &[u16]) -> Schema {
+    let texts = numbers.iter().map(|number| json!(number.to_string()));
+    let all: Vec<Value> = numbers.iter().map(|number| json!(number)).chain(texts).collect();
+    json_schema!({ "anyOf": [{ "enum": all }, { "type": "string", "pattern": VARIABLE }] })
+}

@@ -1,0 +1,130 @@
+//! What holds, and who said so.
+
+use super::*;
+
+/// `effective` of these files, a line each.
+fn effective_of(routes: Option<&str>, keys: Option<&str>, environment: Environment) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("routes.yaml", routes), ("keys.yaml", keys)] {
+        if let Some(text) = text {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+    }
+    let source = Source { dir: dir.path().to_owned(), environment, backend: None };
+    let config = load(&source).unwrap();
+    let line = |one: &Effective| format!("{} = {} < {}", one.path, one.value, one.source);
+    effective(&config, &Places::read(&source)).iter().map(line).collect()
+}
+
+#[test]
+fn every_value_of_a_long_upstream_says_where_it_stands() {
+    let routes = "\
+upstreams:
+  llama:
+    kind: vllm
+    nodes: ['http://${NODE}:${PORT:-8000}/v1']
+    key: ${VLLM_KEY:?}
+    models: [a, b]
+    timeouts: { first_byte: 1m }
+    retry: { attempts: 3 }
+routes:
+  - { preset: vllm, upstream: llama }
+  - path: /v1/responses/{id}
+    methods: [GET, POST]
+    upstream: llama
+aliases:
+  gpt-4.1: a
+";
+    let keys = "\
+keys:
+  - name: team
+    key_sha256: BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD
+    models: ['llama-*']
+    expires: 2027-01-01T00:00:00Z
+";
+    let environment = env(&[
+        ("NODE", "gpu"),
+        ("VLLM_KEY", SECRET),
+        ("DEFAULT_BACKEND", "llama"),
+        ("INTERNAL_API_KEY", "sk-hunter2-too"),
+    ]);
+    assert_lines(
+        &effective_of(Some(routes), Some(keys), environment),
+        &[
+            "upstreams.llama.kind = vllm < routes.yaml:3:11",
+            "upstreams.llama.nodes = [http://gpu:8000] < routes.yaml:4:5, environment NODE",
+            "upstreams.llama.key = **** < routes.yaml:5:10, environment VLLM_KEY",
+            "upstreams.llama.key_header = authorization < default",
+            "upstreams.llama.key_prefix = \"Bearer \" < default",
+            "upstreams.llama.models = [a, b] < routes.yaml:6:5",
+            "upstreams.llama.timeouts.connect = 2s < default",
+            "upstreams.llama.timeouts.first_byte = 1m < routes.yaml:7:29",
+            "upstreams.llama.keepalive_idle = 4s < default",
+            "upstreams.llama.retry.attempts = 3 < routes.yaml:8:24",
+            "routes[0].preset = vllm < routes.yaml:10:15",
+            "routes[0].upstream = llama < routes.yaml:10:31",
+            "routes[0].forward_headers = [] < default",
+            "routes[1].path = /v1/responses/{id} < routes.yaml:11:11",
+            "routes[1].methods = [GET, POST] < routes.yaml:12:5",
+            "routes[1].upstream = llama < routes.yaml:13:15",
+            "routes[1].forward_headers = [] < default",
+            "aliases.gpt-4.1 = a < routes.yaml:15:12",
+            "DEFAULT_BACKEND = llama < environment DEFAULT_BACKEND",
+            "keys[0].name = team < keys.yaml:2:11",
+            "keys[0].key_sha256 = **** < keys.yaml:3:17",
+            "keys[0].models = [llama-*] < keys.yaml:4:5",
+            "keys[0].scopes = [inference] < default",
+            "keys[0].expires = 2027-01-01T00:00:00Z < keys.yaml:5:14",
+            "keys[1].name = internal-api-key < environment INTERNAL_API_KEY",
+            "keys[1].key = **** < environment INTERNAL_API_KEY",
+            "keys[1].models = all < default",
+            "keys[1].scopes = [inference, admin] < environment INTERNAL_API_KEY",
+            "keys[1].expires = never < default",
+        ],
+    );
+}
+
+#[test]
+fn a_short_route_brings_its_upstream_and_the_environment_its_own() {
+    let routes = format!(
+        "\
+routes:
+  - path: /v1/score
+    methods: [POST]
+    upstream_url: http://gpu:1/v1/score
+    upstream_key: {SECRET}
+    upstream_key_header: x-api-key
+    upstream_key_prefix: '{SECRET}'
+"
+    );
+    let found = effective_of(Some(&routes), None, nothing());
+    assert_lines(
+        &found[..5],
+        &[
+            "upstreams.gpu:1.kind = generic < default",
+            "upstreams.gpu:1.nodes = [http://gpu:1] < routes.yaml:4:19",
+            "upstreams.gpu:1.key = **** < routes.yaml:5:19",
+            "upstreams.gpu:1.key_header = x-api-key < routes.yaml:6:26",
+            "upstreams.gpu:1.key_prefix = **** < routes.yaml:7:26",
+        ],
+    );
+    assert!(
+        found.contains(&"routes[0].upstream_url = http://gpu:1/v1/score < routes.yaml:4:19".into())
+    );
+    let environment = env(&[
+        ("VLLM_BASE_URL", "http://v"),
+        ("VLLM_API_KEY", SECRET),
+        ("LLM_SERVER_URL", "http://l/v1/completions"),
+    ]);
+    let found = effective_of(None, None, environment).join("\n");
+    for line in [
+        "upstreams.l:80.nodes = [http://l:80] < environment LLM_SERVER_URL",
+        "upstreams.vllm.nodes = [http://v:80] < environment VLLM_BASE_URL",
+        "upstreams.vllm.key = **** < environment VLLM_API_KEY",
+        "upstreams.vllm.timeouts.connect = 2s < default",
+        "routes[0].path = /v1/completions < environment LLM_SERVER_URL",
+        "routes[1].preset = vllm < environment VLLM_BASE_URL",
+    ] {
+        assert!(found.lines().any(|one| one == line), "{line}\n{found}");
+    }
+}
