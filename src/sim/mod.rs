@@ -4,14 +4,22 @@
 //! request goes through these modules: `server` accepts it, `http` reads it and fails it if told to, one module of `vllm`
 //! for each API answers or refuses it, `engine` says when, and `events` sends a stream at the pace of a model.
 //!
+//! Answers are compared with recorded ones of a real vLLM (`tests/gateway/simulator/recorded`).
+//!
 //! # Where it differs from vLLM
 //!
 //! - One node has every API at once: that of models that generate, embed, score, classify and hear. vLLM has the paths of
-//!   its one model. `/pause`, `/resume` and `/is_paused` are there without `VLLM_SERVER_DEV_MODE=1`.
+//!   its one model. `/pause`, `/resume` and `/is_paused` are there without `VLLM_SERVER_DEV_MODE=1`. Other paths of vLLM's
+//!   (`/v1/chat/completions/batch`, `*/render`, `/generative_scoring`, `/v1/systemone`, `/kv_event_sources` …) are not.
 //! - An upload may be as large as any body. vLLM takes 25 MiB, unless `VLLM_MAX_AUDIO_CLIP_FILESIZE_MB` says otherwise, and
 //!   ten minutes of sound. What it holds is not listened to: the answer is its length and a hash.
 //! - Vectors have 64 numbers of 32 bits and can be cut to any length (`dimensions`). One request has 2,048 inputs at most.
-//! - Errors inside a chat that is to be embedded are not found, and pictures are refused.
+//! - Errors inside the messages of a chat are not found, nor is a format that is none; where a chat is to be embedded,
+//!   pictures are refused.
+//! - A prompt that is too long is always counted in tokens; vLLM refuses the longest by their letters.
+//! - An answer has 128 choices at most, `logit_bias` and the like change nothing, and how likely tokens were is made up.
+//! - An answer that ends by itself has no token for its end, unless it is JSON or a call.
+//! - What could become a stop string is sent at once; vLLM holds back as many letters as the string has, but one.
 //! - `/scale_elastic_ep` takes any size, and no time.
 //! - Who is admitted has room in the KV cache for the prompt and the whole answer, so nobody is ever preempted, and
 //!   `vllm:kv_cache_usage_perc` tells of room that is taken, if not yet written to.
@@ -20,8 +28,8 @@
 //! - A client that reads slowly holds up its own answer; vLLM would have made it already.
 //! - `vllm:inter_token_latency_seconds` has the mean of each request, as many times as there were steps.
 //! - Answers of `/v1/responses` are kept, as with `VLLM_ENABLE_RESPONSES_API_STORE=1`: the last 1,000, or fewer if large.
-//! - A response and a message call tools as with `--enable-auto-tool-choice --tool-call-parser hermes`, one at a time, when
-//!   they must or the user names one; its arguments are the first that fit its schema. Tools are part of every prompt.
+//! - Tools are called as with `--enable-auto-tool-choice --tool-call-parser hermes`, one at a time, when one must be (the
+//!   first) or the user names it; its arguments are the first that fit its schema. Tools are part of every prompt.
 //! - Every model takes images, each a mark in the prompt, and is told to think without doing so.
 //! - Objects that an answer repeats of its request have their fields sorted.
 //! - `/load` counts requests without `--enable-server-load-tracking`.

@@ -6,7 +6,7 @@ use super::refusal::Refusal;
 use super::request::integer;
 
 /// Choices of one request at most: far more than anyone shows, few enough to be counted. vLLM has no bound.
-const CHOICES_MAX: i64 = 128;
+const CHOICES_MAX: usize = 128;
 
 /// Tokens told of in the place of one at most: vLLM's `--max-logprobs`.
 const LOGPROBS_MAX: i64 = 20;
@@ -61,6 +61,9 @@ impl Sampling {
         if choices > 1 && body.get("temperature").and_then(Value::as_f64) == Some(0.0) {
             return Err(plain(format!("n must be 1 when using greedy sampling, got {choices}.")));
         }
+        if choices > CHOICES_MAX {
+            return Err(plain(format!("n must be at most {CHOICES_MAX}, got {choices}.")));
+        }
         Ok(Self { choices, stops, told })
     }
 }
@@ -102,8 +105,7 @@ pub(super) fn is_on(body: &Value, name: &str) -> bool {
 fn choices(body: &Value) -> Result<usize, Refusal> {
     let n = integer(body, "n")?.unwrap_or(1);
     match usize::try_from(n) {
-        Ok(choices @ 1..) if n <= CHOICES_MAX => Ok(choices),
-        Ok(1..) => Err(plain(format!("n must be at most {CHOICES_MAX}, got {n}."))),
+        Ok(choices @ 1..) => Ok(choices),
         _ => Err(plain(format!("n must be at least 1, got {n}."))),
     }
 }

@@ -65,16 +65,9 @@ mod tests {
     fn choices_take_turns_until_each_has_ended() {
         let mut turns = Turns::new(vec![1, 3, 0, 2]);
         let all = std::iter::from_fn(|| turns.next(|_, from| from + 1));
-        let all: Vec<_> =
-            all.map(|turn| (turn.choice, turn.places.start, turn.opens)).collect();
-        let rounds = [
-            (0, 0, true),
-            (1, 0, false),
-            (3, 0, false),
-            (1, 1, true),
-            (3, 1, false),
-            (1, 2, true),
-        ];
+        let all: Vec<_> = all.map(|turn| (turn.choice, turn.places.start, turn.opens)).collect();
+        let rounds =
+            [(0, 0, true), (1, 0, false), (3, 0, false), (1, 1, true), (3, 1, false), (1, 2, true)];
         assert_eq!(all, rounds);
     }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod audio;
+mod chats;
 mod embeddings;
 mod engine;
 mod engine_leaving;
@@ -12,6 +13,7 @@ mod generate;
 mod messages;
 mod metrics;
 mod operating;
+mod recorded;
 mod refusals;
 mod responses;
 mod responses_kept;

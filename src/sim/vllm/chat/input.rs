@@ -12,7 +12,7 @@ use crate::sim::vllm::sampling::is_on;
 use crate::sim::vllm::schema::{Field, Kind};
 use crate::sim::vllm::tools::{Called, Choice, Tool};
 
-/// What a chat looks like. Messages and tools are not looked into.
+/// What a chat looks like. Messages are not looked into.
 pub(super) const FORM: [&[Field]; 1] = [&[
     Field::needed("messages", Kind::List),
     Field::nullable("model", Kind::Text),
@@ -28,7 +28,7 @@ pub(super) const FORM: [&[Field]; 1] = [&[
     Field::nullable("stream", Kind::Switch),
     Field::nullable("temperature", Kind::Number),
     Field::nullable("top_p", Kind::Number),
-    Field::nullable("tools", Kind::List),
+    Field::nullable("tools", Kind::Tools),
     Field::nullable("prompt_logprobs", Kind::Whole(i64::MIN)),
 ]];
 
@@ -67,7 +67,8 @@ pub(super) fn check(body: &Value) -> Result<(), Refusal> {
     if format.is_some_and(|format| {
         text_field(format, "type") == Some("json_schema") && format.get("json_schema").is_none()
     }) {
-        let says = "When response_format type is 'json_schema', the 'json_schema' field must be provided.";
+        let says =
+            "When response_format type is 'json_schema', the 'json_schema' field must be provided.";
         return refused("response_format", says);
     }
     Ok(())
@@ -168,7 +169,9 @@ mod tests {
             json!({"role": "tool", "tool_call_id": "1", "content": "sunny"}),
         ];
         let called = |name| {
-            format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {{\"a\": 1}}}}\n</tool_call>")
+            format!(
+                "<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {{\"a\": 1}}}}\n</tool_call>"
+            )
         };
         let turn = |role: &str, text: &str| (role.to_owned(), text.to_owned());
         assert_eq!(

@@ -86,7 +86,10 @@ impl ChatScript {
             );
         } else if let Some(delta) = said.made_delta(place) {
             let (before, after): (&[u8], &[u8]) = if said.is_call() {
-                (br#""content":null,"tool_calls":[{"index":0,"function":{"arguments":""#, br#""}}]"#)
+                (
+                    br#""content":null,"tool_calls":[{"index":0,"function":{"arguments":""#,
+                    br#""}}]"#,
+                )
             } else {
                 (br#""content":""#, b"\"")
             };

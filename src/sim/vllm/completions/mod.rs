@@ -93,7 +93,8 @@ fn length(
 
 fn check_logprobs(body: &Value) -> Result<(), Refusal> {
     if streamed(body) && body.get("prompt_logprobs").is_some_and(Value::is_i64) {
-        let says = "`prompt_logprobs` are not available when `stream=True`. (parameter=prompt_logprobs)";
+        let says =
+            "`prompt_logprobs` are not available when `stream=True`. (parameter=prompt_logprobs)";
         return Err(Refusal::value("prompt_logprobs", says.to_owned()));
     }
     match body.get("logprobs").and_then(Value::as_i64) {

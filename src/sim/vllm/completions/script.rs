@@ -80,11 +80,8 @@ impl CompletionScript {
         // An echo brings the prompt's ids along, asked for or not.
         match places.start == 0 && (told.ids || *echo != Echo::Never) {
             true => {
-                let _ = write!(
-                    out,
-                    r#","prompt_token_ids":{}"#,
-                    self.completion.prompt_ids(choice)
-                );
+                let _ =
+                    write!(out, r#","prompt_token_ids":{}"#, self.completion.prompt_ids(choice));
             }
             false => out.put_slice(br#","prompt_token_ids":null"#),
         }

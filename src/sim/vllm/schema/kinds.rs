@@ -30,6 +30,8 @@ pub(in crate::sim::vllm) enum Kind {
     List,
     /// `str | list[str]`
     TextOrList,
+    /// A list of functions that the model may call.
+    Tools,
     /// `Sequence`
     Sequence,
     /// `list[int] | list[list[int]] | str | list[str]`
@@ -74,6 +76,7 @@ impl Kind {
                 text(value, at, wrong);
                 list(value, at, wrong);
             }
+            Self::Tools => tools(value, at, wrong),
             Self::Sequence => sequence(value, at, wrong),
             Self::Inputs => inputs(value, at, wrong),
             Self::Scored => scored(value, at, wrong),
@@ -162,6 +165,20 @@ fn one_of_all(value: &Value, types: &[&[&str]], at: &str, wrong: &mut Vec<Wrong>
         let says = format!("Input should be {expected}");
         let error = Wrong::new("literal_error", at.to_owned(), says, value);
         wrong.push(error.with(format!("{{'expected': \"{expected}\"}}")));
+    }
+}
+
+fn tools(value: &Value, at: &str, wrong: &mut Vec<Wrong>) {
+    let Value::Array(tools) = value else { return list(value, at, wrong) };
+    for (place, tool) in tools.iter().enumerate() {
+        let at = format!("{at}.{place}.function");
+        match tool.get("function") {
+            None => wrong.push(Wrong::new("missing", at, "Field required", tool)),
+            Some(function) if function.get("name").is_none() => {
+                wrong.push(Wrong::new("missing", format!("{at}.name"), "Field required", function));
+            }
+            Some(_) => {}
+        }
     }
 }
 
