@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::sim::tokens;
+use super::tokens;
 
 const START: &str = "<|im_start|>";
 const END: &str = "<|im_end|>";
