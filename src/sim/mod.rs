@@ -37,17 +37,23 @@
 
 mod background;
 mod call;
+mod conversation;
 mod engine;
 mod events;
 mod faults;
 mod http;
+mod instance;
 mod node;
+mod prompt;
 mod reply;
+mod said;
 mod seen;
 mod server;
 mod settings;
+mod tensor;
 mod text;
 mod tokens;
+mod tools;
 mod vllm;
 mod wire;
 

@@ -3,11 +3,9 @@
 mod audio;
 mod chat;
 mod completions;
-mod conversation;
 mod cors;
 mod generate;
 mod info;
-mod instance;
 mod invocations;
 mod logprobs;
 mod messages;
@@ -15,20 +13,20 @@ mod metrics;
 mod openai;
 mod operating;
 mod pooling;
-mod prompt;
 mod refusal;
 mod request;
 mod responses;
-mod said;
 mod sampling;
 mod schema;
 mod tokenize;
-mod tools;
 mod turns;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
+
+// What every kind of node reads and says, under the names that it has here.
+use super::{conversation, instance, prompt, said, tools};
 
 pub(super) use self::refusal::{Refusal, Shape};
 pub(super) use self::responses::Store;

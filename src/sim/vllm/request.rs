@@ -97,6 +97,39 @@ impl Call {
         Length { tokens, finish }
     }
 
+    /// Tokens that the answer to a prompt of `prompt` tokens may have: those asked for by `name`, as far as there is room.
+    ///
+    /// # Errors
+    /// It asks for none or for more than the context, or the prompt alone is longer than this.
+    pub(super) fn room(
+        &self,
+        (name, named): (&'static str, Option<i64>),
+        prompt: usize,
+    ) -> Result<usize, Refusal> {
+        let max = self.node.max_model_len;
+        let asked = named.map(usize::try_from);
+        if let Some(Ok(tokens)) = asked.filter(|asked| asked.is_ok_and(|tokens| tokens > max)) {
+            let says = format!(
+                "{name}={tokens} cannot be greater than max_model_len={max}. Please request fewer output tokens. \
+                 (parameter={name}, value={tokens})"
+            );
+            return Err(Refusal::value(name, says));
+        }
+        self.length(None, prompt)?;
+        let room = max - prompt;
+        let tokens = asked.map_or(Ok(room), |asked| asked.map(|tokens| tokens.min(room)));
+        match tokens {
+            Ok(tokens @ 1..) => Ok(tokens),
+            _ => {
+                let got = named.filter(|_| room > 0).unwrap_or_default();
+                let says = format!(
+                    "max_tokens must be at least 1, got {got}. (parameter=max_tokens, value={got})"
+                );
+                Err(Refusal::value("max_tokens", says))
+            }
+        }
+    }
+
     /// The id of the answer: the caller's `x-request-id`, else a fresh one. Callers can choose ids in vLLM too.
     pub(super) fn id(&self) -> String {
         let named = self.head.headers.get("x-request-id").and_then(|value| value.to_str().ok());

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::refusal::Refusal;
 use super::request::integer;
+use super::said::Stops;
 
 /// Choices of one request at most: far more than anyone shows, few enough to be counted. vLLM has no bound.
 const CHOICES_MAX: usize = 128;
@@ -19,14 +20,6 @@ pub(super) struct Sampling {
     pub(super) stops: Stops,
     /// What is told beside the text.
     pub(super) told: Told,
-}
-
-/// The texts that end an answer, none of them empty.
-#[derive(Default)]
-pub(super) struct Stops {
-    pub(super) texts: Vec<String>,
-    /// Whether the one that did is shown.
-    pub(super) shown: bool,
 }
 
 /// What is told of tokens beside their text.
@@ -57,7 +50,7 @@ impl Sampling {
                 .transpose()?,
             ids: is_on(body, "return_token_ids"),
         };
-        let stops = Stops::of(body)?;
+        let stops = stops(body)?;
         if choices > 1 && body.get("temperature").and_then(Value::as_f64) == Some(0.0) {
             return Err(plain(format!("n must be 1 when using greedy sampling, got {choices}.")));
         }
@@ -68,32 +61,30 @@ impl Sampling {
     }
 }
 
-impl Stops {
-    /// The field `stop` of a body: a text or several.
-    ///
-    /// # Errors
-    /// One is empty.
-    pub(super) fn of(body: &Value) -> Result<Self, Refusal> {
-        let texts = match body.get("stop") {
-            Some(Value::String(stop)) => vec![stop.clone()],
-            Some(Value::Array(stops)) => {
-                stops.iter().filter_map(|stop| Some(stop.as_str()?.to_owned())).collect()
-            }
-            _ => Vec::new(),
-        };
-        Self::checked(texts, is_on(body, "include_stop_str_in_output"))
-    }
-
-    /// These texts.
-    ///
-    /// # Errors
-    /// One is empty.
-    pub(super) fn checked(texts: Vec<String>, shown: bool) -> Result<Self, Refusal> {
-        if texts.iter().any(String::is_empty) {
-            return Err(plain("stop cannot contain an empty string.".to_owned()));
+/// The field `stop` of a body: a text or several.
+///
+/// # Errors
+/// One is empty.
+pub(super) fn stops(body: &Value) -> Result<Stops, Refusal> {
+    let texts = match body.get("stop") {
+        Some(Value::String(stop)) => vec![stop.clone()],
+        Some(Value::Array(stops)) => {
+            stops.iter().filter_map(|stop| Some(stop.as_str()?.to_owned())).collect()
         }
-        Ok(Self { texts, shown })
+        _ => Vec::new(),
+    };
+    stops_of(texts, is_on(body, "include_stop_str_in_output"))
+}
+
+/// These texts, the one that ends an answer `shown` or not.
+///
+/// # Errors
+/// One is empty.
+pub(super) fn stops_of(texts: Vec<String>, shown: bool) -> Result<Stops, Refusal> {
+    if texts.iter().any(String::is_empty) {
+        return Err(plain("stop cannot contain an empty string.".to_owned()));
     }
+    Ok(Stops { texts, shown })
 }
 
 /// A switch of the body.

@@ -13,7 +13,7 @@ use super::prompt::{Turn, asked, called, conversation};
 use super::refusal::Refusal;
 use super::request::{integer, list, streamed};
 use super::said::Said;
-use super::sampling::{self, Stops};
+use super::sampling;
 use crate::sim::call::Call;
 use crate::sim::engine::Job;
 use crate::sim::reply::{self, Reply};
@@ -93,5 +93,5 @@ fn said(call: &Call, body: &Value, turns: &[Turn], room: usize) -> Result<Said, 
     };
     let stops = body.get("stop_sequences").and_then(Value::as_array);
     let stops = stops.into_iter().flatten().filter_map(|stop| Some(stop.as_str()?.to_owned()));
-    Ok(said.until(&Stops::checked(stops.collect(), false)?))
+    Ok(said.until(&sampling::stops_of(stops.collect(), false)?))
 }

@@ -6,7 +6,6 @@ mod encoding;
 mod forms;
 mod inputs;
 mod scores;
-mod tensor;
 
 use http::StatusCode;
 use serde_json::Value;
@@ -19,6 +18,7 @@ use crate::sim::call::{Call, EngineDied, Length};
 use crate::sim::engine::{Finish, Flight, Job};
 use crate::sim::node::unix_seconds;
 use crate::sim::reply::Reply;
+use crate::sim::tensor;
 use crate::sim::text::quoted;
 
 /// A request with a model and prompts, ready for the engine.

@@ -16,7 +16,7 @@ use crate::sim::vllm::prompt::{asked, called, conversation, text_field};
 use crate::sim::vllm::refusal::Refusal;
 use crate::sim::vllm::request::integer;
 use crate::sim::vllm::said::Said;
-use crate::sim::vllm::sampling::{self, Stops};
+use crate::sim::vllm::sampling;
 
 /// The value of `include` that asks how likely the tokens were.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -114,7 +114,7 @@ fn in_words(
         _ if named => Said::echo(said, Length { tokens: room, finish: Finish::Length }),
         _ => Said::echo(said, call.own_length(room)),
     };
-    Ok(answer.until(&Stops::of(body)?))
+    Ok(answer.until(&sampling::stops(body)?))
 }
 
 /// A prompt that fits, where it may be cut: one token is kept back for the answer, if its length was named.

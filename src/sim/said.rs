@@ -2,13 +2,19 @@
 
 use std::ops::Range;
 
-use super::refusal::Refusal;
-use super::sampling::Stops;
+use super::call::Length;
+use super::engine::{Finish, Flight};
+use super::text::{Text, within_quotes};
+use super::tokens;
 use super::tools::{Called, Tool};
-use crate::sim::call::{Call, Length};
-use crate::sim::engine::{Finish, Flight};
-use crate::sim::text::{Text, within_quotes};
-use crate::sim::tokens;
+
+/// The texts that end an answer, none of them empty.
+#[derive(Default)]
+pub(super) struct Stops {
+    pub(super) texts: Vec<String>,
+    /// Whether the one that did is shown.
+    pub(super) shown: bool,
+}
 
 /// What the model says, and how much of it is shown.
 pub(super) struct Said {
@@ -183,41 +189,6 @@ fn length_of(text: &Text, most: usize) -> Length {
         Length { tokens, finish: Finish::Stop }
     } else {
         Length { tokens: most, finish: Finish::Length }
-    }
-}
-
-impl Call {
-    /// Tokens that the answer to a prompt of `prompt` tokens may have: those asked for by `name`, as far as there is room.
-    ///
-    /// # Errors
-    /// It asks for none or for more than the context, or the prompt alone is longer than this.
-    pub(super) fn room(
-        &self,
-        (name, named): (&'static str, Option<i64>),
-        prompt: usize,
-    ) -> Result<usize, Refusal> {
-        let max = self.node.max_model_len;
-        let asked = named.map(usize::try_from);
-        if let Some(Ok(tokens)) = asked.filter(|asked| asked.is_ok_and(|tokens| tokens > max)) {
-            let says = format!(
-                "{name}={tokens} cannot be greater than max_model_len={max}. Please request fewer output tokens. \
-                 (parameter={name}, value={tokens})"
-            );
-            return Err(Refusal::value(name, says));
-        }
-        self.length(None, prompt)?;
-        let room = max - prompt;
-        let tokens = asked.map_or(Ok(room), |asked| asked.map(|tokens| tokens.min(room)));
-        match tokens {
-            Ok(tokens @ 1..) => Ok(tokens),
-            _ => {
-                let got = named.filter(|_| room > 0).unwrap_or_default();
-                let says = format!(
-                    "max_tokens must be at least 1, got {got}. (parameter=max_tokens, value={got})"
-                );
-                Err(Refusal::value("max_tokens", says))
-            }
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The prompt behind `/v1/responses` and `/v1/messages`: what was said, and the tools that are offered.
+//! A prompt of messages and tools: what was said, what is offered, and whether the model calls it.
 
 use serde_json::Value;
 

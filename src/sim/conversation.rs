@@ -1,6 +1,6 @@
 //! A chat as the model reads it: messages set between marks, as the templates of instruction models do.
 
-use crate::sim::tokens;
+use super::tokens;
 
 const START: &str = "<|im_start|>";
 const END: &str = "<|im_end|>";
