@@ -46,24 +46,6 @@ pub(super) trait Script: Send {
     fn last_words(&self) -> &'static [&'static str];
 }
 
-/// What the event at a place of a script is: one of the opening, a token's, one of the end; each counted from 0.
-pub(super) enum Part {
-    Opening(usize),
-    Token(usize),
-    End(usize),
-}
-
-impl Part {
-    /// The part at `place` of a script with so many events of opening and so many tokens' ones.
-    pub(super) fn at(place: usize, opening: usize, tokens: usize) -> Self {
-        match place.checked_sub(opening) {
-            None => Self::Opening(place),
-            Some(token) if token < tokens => Self::Token(token),
-            Some(after) => Self::End(after - tokens),
-        }
-    }
-}
-
 /// What goes wrong after a number of events.
 enum Fate {
     Breaks(Break),

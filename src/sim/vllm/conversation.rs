@@ -1,7 +1,5 @@
 //! A chat as the model reads it: messages set between marks, as the templates of instruction models do.
 
-use serde_json::Value;
-
 use crate::sim::tokens;
 
 const START: &str = "<|im_start|>";
@@ -17,30 +15,9 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// The messages of a body: `content` is a text, or parts of which those with a `text` count.
-    pub(super) fn of(messages: &[Value]) -> Self {
-        let mut chat = Self::default();
-        chat.say_all(messages);
-        chat
-    }
-
-    /// More messages, after those that are there.
-    pub(super) fn say_all(&mut self, messages: &[Value]) {
-        for message in messages {
-            let role = message.get("role").and_then(Value::as_str).unwrap_or("user");
-            self.say(role, text_of(message.get("content")));
-        }
-    }
-
     /// One more message.
     pub(super) fn say(&mut self, role: &str, text: String) {
         self.messages.push((role.to_owned(), text));
-    }
-
-    /// What the model is to answer: the last message of the user.
-    pub(super) fn last_user(&self) -> &str {
-        let mut from_last = self.messages.iter().rev();
-        from_last.find(|(role, _)| role == "user").map_or("", |(_, text)| text)
     }
 
     /// The prompt's tokens as ids, with the beginning of an answer.
@@ -56,16 +33,5 @@ impl Conversation {
         });
         let opening = open_answer.then_some([START, ASSISTANT, NEW_LINE]);
         said.chain(opening.into_iter().flatten())
-    }
-}
-
-/// The text of `content`: itself, or that of its parts.
-pub(super) fn text_of(content: Option<&Value>) -> String {
-    match content {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => {
-            parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect()
-        }
-        _ => String::new(),
     }
 }

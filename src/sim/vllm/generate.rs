@@ -9,13 +9,16 @@ use serde_json::Value;
 use super::openai::{self, Answer, LAST_WORDS, StreamUsage};
 use super::refusal::Refusal;
 use super::request::streamed;
+use super::said::Said;
+use super::sampling;
 use super::schema::{Field, Kind, form_of, whole};
+use super::turns::{Turn, Turns};
 use crate::sim::call::{Call, Length};
 use crate::sim::engine::{Finish, Flight, Job};
-use crate::sim::events::{Part, Pause, Script, Step};
+use crate::sim::events::{Pause, Script, Step};
 use crate::sim::node::unix_seconds;
 use crate::sim::reply::Reply;
-use crate::sim::text::{Text, quoted};
+use crate::sim::text::quoted;
 
 const FORM: [&[Field]; 1] = [&[
     Field::needed("token_ids", Kind::TokenIds),
@@ -42,16 +45,16 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
     }
     let body = call.json()?;
     form_of(&body, &FORM)?;
-    let sampling = &body["sampling_params"];
-    openai::check_sampling(sampling)?;
-    let choices = choices(sampling)?;
+    let sampling_params = &body["sampling_params"];
+    sampling::check(sampling_params)?;
+    let choices = choices(sampling_params)?;
     let prompt: Vec<u32> =
         list(&body, "token_ids").filter_map(|id| u32::try_from(whole(id)?).ok()).collect();
-    let length = length(call, sampling, prompt.len())?;
+    let length = length(call, sampling_params, prompt.len())?;
     let model = call.model(&body)?;
     let said = call.node.vocabulary.text(prompt.iter().copied().map(u64::from));
-    let text = Text::answering(&said, length.tokens);
-    let ids = text.ids(length.tokens);
+    let said = Said::echo(&said, length);
+    let ids = said.ids();
     let job = Job { prompt, answer: ids.repeat(choices) };
     let prompt_tokens = job.prompt.len();
     let shown = body.get("return_token_ids").and_then(Value::as_bool).unwrap_or(false);
@@ -59,15 +62,16 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
         id: format!("generate-tokens-{}", call.id_in(&body)),
         prompt: shown.then(|| Value::from(job.prompt.clone()).to_string()),
         text_mode: body.get("output_mode").and_then(Value::as_str) == Some("text"),
-        logprobs: sampling.get("logprobs").is_some_and(|count| !count.is_null()),
-        answer: Answer { texts: vec![text], choices, length, prompt_tokens },
+        logprobs: sampling_params.get("logprobs").is_some_and(|count| !count.is_null()),
+        answer: Answer { said: vec![said], choices, prompt_tokens },
         ids,
     };
     let flight = call.begin(&job);
     if streamed(&body) {
         // Options without a stream mean nothing here.
         let usage = openai::stream_usage(&body)?;
-        return Ok(call.stream(flight, GenerateScript { generated, usage, place: 0 }));
+        let turns = generated.answer.turns();
+        return Ok(call.stream(flight, GenerateScript { generated, usage, turns, closing: 0 }));
     }
     let model = quoted(model.as_str());
     let tokens = generated.answer.tokens();
@@ -146,11 +150,10 @@ impl Generated {
         let mut out = format!(
             r#"{{"request_id":"{id}","model":{model},"created":{created},"usage":{usage},"prompt_logprobs":null,"prompt_token_id_logprobs":null,"prompt_token_ids":{prompt},"mm_placeholders":null,"metrics":null,"kv_transfer_params":null,"ec_transfer_params":null,"output_mode":"{mode}","choices":["#
         );
-        let length = self.answer.length;
-        let reason = format!(r#""{}""#, length.finish.reason());
+        let reason = format!(r#""{}""#, self.answer.longest().finish.reason());
         for choice in 0..self.answer.width() {
             out += if choice == 0 { "" } else { "," };
-            let text = self.answer.text(choice);
+            let text = self.answer.said(choice).shown();
             self.write_choice((choice, &self.ids, &text), &reason, &mut out);
         }
         out + "]}"
@@ -166,10 +169,8 @@ impl Generated {
         let versions = match reason {
             "null" => "null".to_owned(),
             _ => {
-                format!(
-                    r#"[{{"version":"default","start":0,"end":{}}}]"#,
-                    self.answer.length.tokens
-                )
+                let end = self.answer.longest().tokens;
+                format!(r#"[{{"version":"default","start":0,"end":{end}}}]"#)
             }
         };
         // Memory grows as needed, so writing cannot fail.
@@ -206,8 +207,9 @@ impl Generated {
 struct GenerateScript {
     generated: Generated,
     usage: StreamUsage,
-    /// Of the next event.
-    place: usize,
+    turns: Turns,
+    /// Events after the last token.
+    closing: usize,
 }
 
 impl GenerateScript {
@@ -215,7 +217,8 @@ impl GenerateScript {
         let _ = write!(out, r#"data: {{"request_id":"{}","#, self.generated.id);
     }
 
-    fn write_token(&self, choice: usize, place: usize, out: &mut BytesMut) -> Step {
+    fn write_token(&self, turn: &Turn, out: &mut BytesMut) -> Step {
+        let (choice, place) = (turn.choice, turn.places.start);
         let Generated { answer, ids, prompt, .. } = &self.generated;
         self.open(out);
         if self.usage == StreamUsage::Each {
@@ -228,8 +231,13 @@ impl GenerateScript {
             let _ = write!(out, r#","prompt_token_ids":{prompt}"#);
         }
         let _ = write!(out, r#","output_mode":"{}","choices":["#, self.generated.mode());
-        let token = (choice, &ids[place..=place], answer.token(choice, place));
-        self.generated.write_choice(token, answer.finish_reason(place), out);
+        let said = answer.said(choice);
+        let reason = match place + 1 == said.length.tokens {
+            true => format!(r#""{}""#, said.length.finish.reason()),
+            false => "null".to_owned(),
+        };
+        let token = (choice, &ids[place..=place], said.delta(place));
+        self.generated.write_choice(token, &reason, out);
         out.put_slice(b"]}\n\n");
         let pause = match (choice, place) {
             (0, 0) => Pause::FirstToken,
@@ -259,18 +267,15 @@ impl GenerateScript {
 
 impl Script for GenerateScript {
     fn next(&mut self, _: &Flight, out: &mut BytesMut) -> Option<Step> {
-        let (width, tokens) = (self.generated.answer.width(), self.generated.answer.tokens());
-        let part = Part::at(self.place, 0, tokens);
-        self.place += 1;
-        match part {
-            Part::Opening(_) => None,
-            Part::Token(place) => Some(self.write_token(place % width, place / width, out)),
-            Part::End(place) => self.write_end(place, out),
+        if let Some(turn) = self.turns.next(|_, from| from + 1) {
+            return Some(self.write_token(&turn, out));
         }
+        self.closing += 1;
+        self.write_end(self.closing - 1, out)
     }
 
     fn finish(&self) -> Finish {
-        self.generated.answer.length.finish
+        self.generated.answer.longest().finish
     }
 
     fn last_words(&self) -> &'static [&'static str] {

@@ -6,14 +6,13 @@ use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
 use super::refusal::Refusal;
-use super::request::{integer, streamed};
+use super::request::streamed;
+use super::said::Said;
+use super::turns::Turns;
 use crate::sim::call::Length;
 use crate::sim::engine::{Finish, Flight};
 use crate::sim::events::{Pause, Step};
-use crate::sim::text::Text;
-
-/// Choices of one request at most: far more than anyone shows, few enough to be counted.
-const CHOICES_MAX: i64 = 128;
+use crate::sim::text::quoted;
 
 /// The version as vLLM 0.32 signs its answers.
 pub(super) const FINGERPRINT: &str = "vllm-0.32.0-df802a1c";
@@ -40,12 +39,10 @@ pub(super) enum StreamUsage {
 
 /// One answer with all its choices.
 pub(super) struct Answer {
-    /// What each prompt is answered; choice `c` belongs to text `c / choices`.
-    pub(super) texts: Vec<Text>,
+    /// What each prompt is answered; choice `c` belongs to what is said at `c / choices`.
+    pub(super) said: Vec<Said>,
     /// Choices of each prompt.
     pub(super) choices: usize,
-    /// Of each choice.
-    pub(super) length: Length,
     /// Of all prompts.
     pub(super) prompt_tokens: usize,
 }
@@ -53,22 +50,29 @@ pub(super) struct Answer {
 impl Answer {
     /// The number of choices of all prompts.
     pub(super) fn width(&self) -> usize {
-        self.texts.len() * self.choices
+        self.said.len() * self.choices
+    }
+
+    /// What a choice says.
+    pub(super) fn said(&self, choice: usize) -> &Said {
+        &self.said[choice / self.choices]
     }
 
     /// Tokens of all choices.
     pub(super) fn tokens(&self) -> usize {
-        self.width() * self.length.tokens
+        self.said.iter().map(|said| said.length.tokens).sum::<usize>() * self.choices
     }
 
-    /// The text of a choice, complete, as JSON within quotes.
-    pub(super) fn text(&self, choice: usize) -> String {
-        self.texts[choice / self.choices].first(self.length.tokens)
+    /// The length of the longest choice, and why it ends there.
+    pub(super) fn longest(&self) -> Length {
+        let lengths = self.said.iter().map(|said| said.length);
+        let none = Length { tokens: 0, finish: Finish::Stop };
+        lengths.max_by_key(|length| length.tokens).unwrap_or(none)
     }
 
-    /// One token of a choice, as JSON within quotes.
-    pub(super) fn token(&self, choice: usize, place: usize) -> &str {
-        self.texts[choice / self.choices].token(place)
+    /// Whose token is next, from the first on.
+    pub(super) fn turns(&self) -> Turns {
+        Turns::new((0..self.width()).map(|choice| self.said(choice).length.tokens).collect())
     }
 
     /// `usage` of an answer that is not streamed.
@@ -119,38 +123,11 @@ impl Answer {
         }
         Some(Step { pause: Pause::None, tokens: 0 })
     }
-
-    /// `finish_reason` of the token at `place`, as JSON.
-    pub(super) fn finish_reason(&self, place: usize) -> &'static str {
-        if place + 1 < self.length.tokens {
-            return "null";
-        }
-        match self.length.finish {
-            Finish::Stop => r#""stop""#,
-            Finish::Length => r#""length""#,
-            Finish::Error => r#""error""#,
-        }
-    }
 }
 
-/// The number of choices asked for.
-///
-/// # Errors
-/// It is none or too many.
-pub(super) fn choices(body: &Value) -> Result<usize, Refusal> {
-    let n = integer(body, "n")?.unwrap_or(1);
-    match usize::try_from(n) {
-        Ok(choices @ 1..) if n <= CHOICES_MAX => Ok(choices),
-        Ok(1..) => {
-            let says =
-                format!("n must be at most {CHOICES_MAX}, got {n}. (parameter=n, value={n})");
-            Err(Refusal::value("n", says))
-        }
-        _ => Err(Refusal::value(
-            "n",
-            format!("n must be at least 1, got {n}. (parameter=n, value={n})"),
-        )),
-    }
+/// `stop_reason` of a choice that has come to its end, as JSON.
+pub(super) fn stop_reason(said: &Said) -> String {
+    said.stopped_by.as_deref().map_or_else(|| "null".to_owned(), quoted)
 }
 
 /// What a stream says of usage.
@@ -172,20 +149,4 @@ pub(super) fn stream_usage(body: &Value) -> Result<StreamUsage, Refusal> {
         (true, false) => StreamUsage::Last,
         (true, true) => StreamUsage::Each,
     })
-}
-
-/// Refuses what no sampler can do.
-///
-/// # Errors
-/// The temperature is below 0.
-pub(super) fn check_sampling(body: &Value) -> Result<(), Refusal> {
-    match body.get("temperature").and_then(Value::as_f64) {
-        Some(temperature) if temperature < 0.0 => {
-            let says = format!(
-                "temperature must be non-negative, got {temperature:?}. (parameter=temperature, value={temperature:?})"
-            );
-            Err(Refusal::value("temperature", says))
-        }
-        _ => Ok(()),
-    }
 }

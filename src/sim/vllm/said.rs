@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::refusal::Refusal;
+use super::sampling::Stops;
 use super::tools::{Called, Tool};
 use crate::sim::call::{Call, Length};
 use crate::sim::engine::{Finish, Flight};
@@ -52,9 +53,9 @@ impl Said {
         Self { text, length, shown, last: None, stopped_by: None, called }
     }
 
-    /// The same, but ended by the first of `stops` that comes up; it is not shown itself.
-    pub(super) fn until(mut self, stops: &[&str]) -> Self {
-        if stops.is_empty() || self.called.is_some() {
+    /// The same, but ended by the first of `stops` that comes up.
+    pub(super) fn until(mut self, stops: &Stops) -> Self {
+        if stops.texts.is_empty() || self.called.is_some() {
             return self;
         }
         let mut text = String::new();
@@ -62,13 +63,13 @@ impl Said {
             let before = text.len();
             text.push_str(self.text.plain(place));
             let Some((stop, at)) =
-                stops.iter().find_map(|stop| Some((stop, ends(&text, before, stop)?)))
+                stops.texts.iter().find_map(|stop| Some((stop, ends(&text, before, stop)?)))
             else {
                 continue;
             };
             self.length = Length { tokens: place + 1, finish: Finish::Stop };
-            self.stopped_by = Some((*stop).to_owned());
-            self.show_bytes(at);
+            self.stopped_by = Some(stop.clone());
+            self.show_bytes(if stops.shown { at + stop.len() } else { at });
             break;
         }
         self
@@ -117,9 +118,19 @@ impl Said {
         }
     }
 
-    /// The name of the same token: what it shows, or the mark that it is.
-    pub(super) fn name(&self, place: usize) -> &str {
-        self.text.name(self.shown.start + place)
+    /// The name of the token at `place` of all that were made: what it is, or the mark that it is.
+    pub(super) fn made_name(&self, place: usize) -> &str {
+        self.text.name(place)
+    }
+
+    /// What the token at `place` of all that were made shows, as JSON within quotes; none, if nothing.
+    pub(super) fn made_delta(&self, place: usize) -> Option<&str> {
+        self.shown.contains(&place).then(|| self.delta(place - self.shown.start))
+    }
+
+    /// The id of the same token.
+    pub(super) fn made_id(&self, place: usize) -> u32 {
+        self.text.id(place)
     }
 
     /// All that is shown, as JSON within quotes.
@@ -228,9 +239,13 @@ mod tests {
         Said::echo("one two", Length { tokens, finish: Finish::Length })
     }
 
+    fn stops(texts: &[&str]) -> Stops {
+        Stops { texts: texts.iter().map(|text| (*text).to_owned()).collect(), shown: false }
+    }
+
     #[test]
-    fn a_stop_string_ends_a_text_and_is_not_shown() {
-        let said = echo(9).until(&["xx", "id: o"]);
+    fn a_stop_string_ends_a_text_and_is_shown_if_that_is_asked_for() {
+        let said = echo(9).until(&stops(&["xx", "id: o"]));
         assert_eq!((said.shown(), said.length.tokens), ("You sa".to_owned(), 4));
         assert_eq!(said.length.finish, Finish::Stop);
         assert_eq!(
@@ -238,9 +253,11 @@ mod tests {
             (Some("id: o"), 2, 2)
         );
         assert_eq!((said.delta(0), said.delta(1)), ("You", " sa"));
-        let said = echo(9).until(&["You"]);
+        let said = echo(9).until(&stops(&["You"]));
         assert_eq!((said.shown(), said.deltas(), said.length.tokens), (String::new(), 0, 1));
-        assert_eq!(echo(4).until(&["two"]).stopped_by, None);
+        assert_eq!(echo(4).until(&stops(&["two"])).stopped_by, None);
+        let shown = echo(9).until(&Stops { shown: true, ..stops(&["id: o"]) });
+        assert_eq!((shown.shown(), shown.length.tokens), ("You said: o".to_owned(), 4));
     }
 
     #[test]

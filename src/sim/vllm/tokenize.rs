@@ -3,7 +3,8 @@
 use http::StatusCode;
 use serde_json::Value;
 
-use super::conversation::Conversation;
+use super::chat;
+use super::prompt::conversation;
 use super::refusal::Refusal;
 use super::request::list;
 use crate::sim::call::Call;
@@ -18,14 +19,14 @@ use crate::sim::tokens;
 pub(super) fn tokenize(call: &Call) -> Result<Reply, Refusal> {
     let body = call.json()?;
     call.model(&body)?;
-    let chat;
+    let messages;
     let tokens: Vec<&str> = match body.get("prompt").and_then(Value::as_str) {
         Some(prompt) => tokens::split(prompt).collect(),
         None if body.get("messages").is_none() => return Err(Refusal::missing("prompt", &body)),
         None => {
-            chat = Conversation::of(list(&body, "messages")?);
+            messages = conversation(body.get("tools"), &chat::turns(list(&body, "messages")?));
             let open_answer = body.get("add_generation_prompt").and_then(Value::as_bool);
-            chat.tokens(open_answer.unwrap_or(true)).collect()
+            messages.tokens(open_answer.unwrap_or(true)).collect()
         }
     };
     let ids = call.node.vocabulary.ids(tokens.iter().copied());

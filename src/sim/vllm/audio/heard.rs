@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Task;
 use crate::sim::call::Length;
 use crate::sim::engine::{Finish, Flight};
-use crate::sim::events::{Part, Pause, Script, Step};
+use crate::sim::events::{Pause, Script, Step};
 use crate::sim::node::unix_seconds;
 use crate::sim::text::{Text, quoted};
 use crate::sim::vllm::openai::{LAST_WORDS, StreamUsage};
@@ -123,12 +123,11 @@ impl AudioScript {
 
 impl Script for AudioScript {
     fn next(&mut self, _: &Flight, out: &mut BytesMut) -> Option<Step> {
-        let part = Part::at(self.place, 0, self.heard.length.tokens);
+        let place = self.place;
         self.place += 1;
-        match part {
-            Part::Opening(_) => None,
-            Part::Token(place) => Some(self.write_token(place, out)),
-            Part::End(place) => self.write_end(place, out),
+        match place.checked_sub(self.heard.length.tokens) {
+            None => Some(self.write_token(place, out)),
+            Some(after) => self.write_end(after, out),
         }
     }
 

@@ -9,11 +9,11 @@ use serde_json::Value;
 use self::script::{Message, MessageScript};
 use super::conversation::Conversation;
 use super::instance::{instance_of, python_json};
-use super::openai;
 use super::prompt::{Turn, asked, called, conversation};
 use super::refusal::Refusal;
 use super::request::{integer, list, streamed};
 use super::said::Said;
+use super::sampling::{self, Stops};
 use crate::sim::call::Call;
 use crate::sim::engine::Job;
 use crate::sim::reply::{self, Reply};
@@ -33,7 +33,7 @@ pub(super) async fn create(call: &Call) -> Result<Reply, Refusal> {
         return Err(Refusal::missing("max_tokens", &body));
     };
     let model = call.model(&body)?;
-    openai::check_sampling(&body)?;
+    sampling::check(&body)?;
     let (chat, turns) = chat(&body, messages)?;
     let prompt = chat.ids();
     let room = call.room(("max_completion_tokens", Some(max_tokens)), prompt.len())?;
@@ -92,10 +92,6 @@ fn said(call: &Call, body: &Value, turns: &[Turn], room: usize) -> Result<Said, 
         None => Said::echo(user, call.own_length(room)),
     };
     let stops = body.get("stop_sequences").and_then(Value::as_array);
-    let stops: Vec<&str> = stops.into_iter().flatten().filter_map(Value::as_str).collect();
-    if stops.contains(&"") {
-        let says = "stop cannot contain an empty string.";
-        return Err(Refusal::Value { says: says.to_owned(), param: None });
-    }
-    Ok(said.until(&stops))
+    let stops = stops.into_iter().flatten().filter_map(|stop| Some(stop.as_str()?.to_owned()));
+    Ok(said.until(&Stops::checked(stops.collect(), false)?))
 }

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::refused;
 use crate::sim::call::Call;
 use crate::sim::tokens;
-use crate::sim::vllm::conversation::Conversation;
+use crate::sim::vllm::chat;
+use crate::sim::vllm::prompt::conversation;
 use crate::sim::vllm::refusal::Refusal;
 use crate::sim::vllm::schema::whole;
 
@@ -92,7 +93,9 @@ fn chats(body: &Value, messages: &[Value]) -> Result<Vec<Vec<u32>>, Refusal> {
         ));
     }
     let open_answer = body.get("add_generation_prompt").and_then(Value::as_bool).unwrap_or(false);
-    let ids = |messages: &[Value]| tokens::ids(Conversation::of(messages).tokens(open_answer));
+    let ids = |messages: &[Value]| {
+        tokens::ids(conversation(None, &chat::turns(messages)).tokens(open_answer))
+    };
     let conversations: Option<Vec<_>> = messages.iter().map(Value::as_array).collect();
     Ok(match conversations {
         Some(conversations) => conversations.into_iter().map(|messages| ids(messages)).collect(),

@@ -12,11 +12,11 @@ use crate::sim::engine::Finish;
 use crate::sim::node::unix_seconds;
 use crate::sim::text::quoted;
 use crate::sim::vllm::instance::{instance_of, python_json};
-use crate::sim::vllm::openai;
 use crate::sim::vllm::prompt::{asked, called, conversation, text_field};
 use crate::sim::vllm::refusal::Refusal;
 use crate::sim::vllm::request::integer;
 use crate::sim::vllm::said::Said;
+use crate::sim::vllm::sampling::{self, Stops};
 
 /// The value of `include` that asks how likely the tokens were.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -70,10 +70,10 @@ pub(super) fn answer(call: &Call, body: &Value) -> Result<Answer, Refusal> {
         return Err(invalid(&says, "input"));
     }
     let room = call.room(("max_output_tokens", named), prompt.len())?;
-    openai::check_sampling(body)?;
+    sampling::check(body)?;
     let said = match called(choice, &tools, &turns) {
         Some(tool) => Said::call(tool, asked(&turns), room),
-        None => in_words(call, body, asked(&turns), (room, named.is_some())),
+        None => in_words(call, body, asked(&turns), (room, named.is_some()))?,
     };
     let logprobs = logprobs(body)?;
     let id = match text_field(body, "request_id") {
@@ -95,7 +95,15 @@ pub(super) fn answer(call: &Call, body: &Value) -> Result<Answer, Refusal> {
 }
 
 /// The answer in words, or in JSON where this is asked for.
-fn in_words(call: &Call, body: &Value, said: &str, (room, named): (usize, bool)) -> Said {
+///
+/// # Errors
+/// It is to end with nothing.
+fn in_words(
+    call: &Call,
+    body: &Value,
+    said: &str,
+    (room, named): (usize, bool),
+) -> Result<Said, Refusal> {
     let format = body.get("text").and_then(|text| text.get("format"));
     let kind = format.and_then(|format| text_field(format, "type"));
     let answer = match (kind, format.and_then(|format| format.get("schema"))) {
@@ -106,12 +114,7 @@ fn in_words(call: &Call, body: &Value, said: &str, (room, named): (usize, bool))
         _ if named => Said::echo(said, Length { tokens: room, finish: Finish::Length }),
         _ => Said::echo(said, call.own_length(room)),
     };
-    let stops: Vec<&str> = match body.get("stop") {
-        Some(Value::String(stop)) => vec![stop],
-        Some(Value::Array(stops)) => stops.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    answer.until(&stops)
+    Ok(answer.until(&Stops::of(body)?))
 }
 
 /// A prompt that fits, where it may be cut: one token is kept back for the answer, if its length was named.

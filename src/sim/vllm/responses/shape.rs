@@ -6,6 +6,7 @@ use super::echo::Echo;
 use crate::sim::engine::{Finish, Flight};
 use crate::sim::node::Node;
 use crate::sim::text::quoted;
+use crate::sim::vllm::logprobs::likely;
 use crate::sim::vllm::said::{Said, cache_written};
 
 /// One answer.
@@ -136,12 +137,9 @@ impl Response {
         format!(r#"{{{},"top_logprobs":[{}]}}"#, self.likely((place, 0), bytes), top.join(","))
     }
 
-    /// The token so many places after one, and how likely it was instead: the same is always as likely, and less so the
-    /// farther it is.
+    /// The token so many places after one, and how likely it was instead.
     fn likely(&self, (place, rank): (usize, usize), bytes: bool) -> String {
-        let name = self.said.name((place + rank) % self.said.deltas());
-        let sum: usize = name.bytes().map(usize::from).sum();
-        let logprob = -((1 + sum % 64) as f64 / 128.0 + rank as f64);
+        let (name, logprob) = likely(&self.said, self.said.before() + place, rank);
         let bytes = match bytes {
             true => format!(r#","bytes":{}"#, Value::from(name.as_bytes())),
             false => String::new(),

@@ -28,6 +28,8 @@ pub(in crate::sim::vllm) enum Kind {
     EachOneOf(&'static [&'static str]),
     /// `list`
     List,
+    /// `str | list[str]`
+    TextOrList,
     /// `Sequence`
     Sequence,
     /// `list[int] | list[list[int]] | str | list[str]`
@@ -67,6 +69,11 @@ impl Kind {
                 }
             }
             Self::List => list(value, at, wrong),
+            Self::TextOrList if value.is_string() || value.is_array() => {}
+            Self::TextOrList => {
+                text(value, at, wrong);
+                list(value, at, wrong);
+            }
             Self::Sequence => sequence(value, at, wrong),
             Self::Inputs => inputs(value, at, wrong),
             Self::Scored => scored(value, at, wrong),
