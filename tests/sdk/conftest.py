@@ -25,7 +25,7 @@ BINARY = Path(
 READY_WITHIN_S = 30
 
 # Variables of the environment that the clients read.
-FOREIGN = re.compile("^(OPENAI|ANTHROPIC|LANGCHAIN|LANGSMITH|NODE)_|_PROXY$", re.IGNORECASE)
+FOREIGN = re.compile("^(OPENAI|ANTHROPIC|LANGCHAIN|LANGSMITH)_|_PROXY$", re.IGNORECASE)
 
 NODE_KEY = "sk-node"
 KEY = "sk-team-a"

@@ -2,20 +2,23 @@
 
 import anthropic
 import pytest
+from pydantic import BaseModel
 
 from conftest import MODEL
 
 MESSAGES = [{"role": "user", "content": "Say something."}]
 QUESTION = {"model": MODEL, "messages": MESSAGES, "max_tokens": 8}
 
+
+class Place(BaseModel):
+    city: str
+    days: int
+
+
 WEATHER = {
     "name": "get_weather",
     "description": "The weather in a city.",
-    "input_schema": {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-        "required": ["city", "days"],
-    },
+    "input_schema": Place.model_json_schema(),
 }
 CLOCK = {"name": "get_time", "input_schema": {"type": "object", "properties": {}}}
 TOOLS = {"tools": [CLOCK, WEATHER], "max_tokens": 200}
@@ -134,6 +137,16 @@ def test_the_answer_of_a_tool_goes_back(client):
     second = client.messages.create(**QUESTION | TOOLS | {"messages": conversation})
     assert second.content[0].type == "text"
     assert second.usage.input_tokens > first.usage.input_tokens
+
+
+def test_an_answer_is_held_to_a_class(client):
+    asked = QUESTION | {"max_tokens": 200}
+    whole = client.messages.parse(**asked, output_format=Place)
+    assert isinstance(whole.parsed_output, Place)
+    with client.messages.stream(**asked, output_format=Place) as stream:
+        text = "".join(stream.text_stream)
+        assert stream.get_final_message().parsed_output == whole.parsed_output
+    assert Place.model_validate_json(text) == whole.parsed_output
 
 
 @pytest.mark.anyio

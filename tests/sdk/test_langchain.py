@@ -2,14 +2,29 @@
 
 import openai
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import BaseModel
 
 from conftest import LIMITED_KEY, MODEL
 
 QUESTION = "Say something."
+
+
+class Place(BaseModel):
+    """Where, and for how long."""
+
+    city: str
+    days: int
+
+
+@tool
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    return f"It is sunny in {city}."
 
 
 def model_of(target, **overrides):
@@ -82,6 +97,7 @@ def test_a_chain(model):
 
 @pytest.mark.anyio
 async def test_async_invoke_stream_and_batch(model):
+    # One test for all three: LangChain keeps its connections for the next one, which has another event loop.
     whole = await model.ainvoke(QUESTION)
     assert joined([chunk async for chunk in model.astream(QUESTION)]).content == whole.content
     assert [answer.content for answer in await model.abatch([QUESTION] * 3)] == [whole.content] * 3
@@ -127,3 +143,39 @@ def test_an_unknown_model_is_not_found(target):
 def test_a_key_of_other_models_is_forbidden(gateway):
     with pytest.raises(openai.PermissionDeniedError):
         model_of(gateway, api_key=LIMITED_KEY).invoke(QUESTION)
+
+
+def test_a_tool_is_called_and_answered(model):
+    # Its call needs more room than the other answers here.
+    with_tools = model.bind_tools([get_weather], max_tokens=200)
+    asked = HumanMessage("Use get_weather for Oslo")
+    answer = with_tools.invoke([asked])
+    (call,) = answer.tool_calls
+    assert call["name"] == "get_weather"
+    result = get_weather.invoke(call)
+    assert isinstance(result, ToolMessage)
+    after = with_tools.invoke([asked, answer, result])
+    assert after.content and not after.tool_calls
+
+
+def test_a_stream_makes_the_call_of_the_whole_answer(model):
+    with_tools = model.bind_tools([get_weather], tool_choice="required", max_tokens=200)
+    (whole,) = with_tools.invoke(QUESTION).tool_calls
+    chunks = list(with_tools.stream(QUESTION))
+    assert len(chunks) > 2
+    (call,) = joined(chunks).tool_calls
+    assert (call["name"], call["args"]) == (whole["name"], whole["args"])
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # about LangChain's own use of it
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_an_answer_is_held_to_a_class(target, method):
+    structured = model_of(target, max_tokens=200).with_structured_output(Place, method=method)
+    assert isinstance(structured.invoke(QUESTION), Place)
+    assert list(structured.stream(QUESTION))[-1] == structured.invoke(QUESTION)
+
+
+def test_it_is_told_how_likely_each_token_was(target):
+    answer = model_of(target, logprobs=True).invoke(QUESTION)
+    told = answer.response_metadata["logprobs"]["content"]
+    assert "".join(token["token"] for token in told) == answer.content
