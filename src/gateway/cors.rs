@@ -11,9 +11,9 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// What a page may read beside the body.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
-     x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, \
-     x-ratelimit-reset-tokens",
+    "x-request-id, request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
+     x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, \
+     x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
 );
 
 /// Every method that a route may have.

@@ -175,8 +175,7 @@ pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Resul
             head.remove_header(&name);
         }
     }
-    head.insert_header(REQUEST_ID, ctx.id.as_str())?;
-    ctx.add_cors(head)
+    ctx.add_own_headers(head)
 }
 
 /// An answer that does not go on is an error of the node's.

@@ -16,6 +16,9 @@ use crate::refusal::Refusal;
 /// The name of a request, on every answer.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The same name where clients of Anthropic's look for it.
+pub(super) const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
 /// How long what a refused client still sends is read after the answer: closed at once, its kernel might throw the
 /// answer away (RFC 9112, 9.6). nginx waits 5 s between bytes.
 const LINGER: Duration = Duration::from_secs(2);
@@ -81,8 +84,7 @@ pub(super) async fn send(
     for (name, value) in answer.headers {
         head.append_header(name, value)?;
     }
-    head.insert_header(REQUEST_ID, ctx.id.as_str())?;
-    ctx.add_cors(&mut head)?;
+    ctx.add_own_headers(&mut head)?;
     let empty = answer.body.is_empty();
     session.write_response_header(Box::new(head), empty).await?;
     if !empty {

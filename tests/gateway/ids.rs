@@ -64,6 +64,26 @@ async fn every_answer_names_its_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_of_anthropic_find_the_name_where_they_look_for_it() {
+    let node = Scripted::replying("{}").await;
+    let gateway = TestGateway::before(node.addr).await;
+    for (path, looked_for) in [
+        ("/v1/messages", Some("kept")),
+        ("/v1/messages/count_tokens", Some("kept")),
+        ("/v1/chat/completions", None),
+    ] {
+        for (body, status) in [(r#"{"model":"m"}"#, 200), ("{", 400)] {
+            let request = gateway.post(path).header("x-request-id", "kept").body(body);
+            let reply = request.send().await.unwrap();
+            assert_eq!((reply.status().as_u16(), path), (status, path));
+            let told = reply.headers().get("request-id").map(|value| value.to_str().unwrap());
+            assert_eq!(told, looked_for, "{path} {status}");
+            assert_eq!(reply.headers()["x-request-id"], "kept");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_try_has_a_name_of_its_own_and_continues_the_trace() {
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let node = Scripted::start(|number, mut peer| async move {

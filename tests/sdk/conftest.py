@@ -6,6 +6,7 @@ simulator's (or the SDK's), a failure in the first alone is the gateway's.
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import time
@@ -14,6 +15,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import anthropic
 import openai
 import pytest
 
@@ -21,6 +23,9 @@ BINARY = Path(
     os.environ.get("SLUICE_BIN", Path(__file__).parents[2] / "target/debug/sluice")
 )
 READY_WITHIN_S = 30
+
+# Variables of the environment that the clients read.
+FOREIGN = re.compile("^(OPENAI|ANTHROPIC|LANGCHAIN|LANGSMITH)_|_PROXY$", re.IGNORECASE)
 
 NODE_KEY = "sk-node"
 KEY = "sk-team-a"
@@ -65,15 +70,18 @@ keys:
 
 @dataclass(frozen=True)
 class Target:
-    """Something that speaks OpenAI's API, and a key for it."""
+    """Something that speaks OpenAI's and Anthropic's APIs, and a key for it."""
 
-    base_url: str
+    url: str
     key: str
 
     def options(self, **overrides):
-        """Of an SDK client that asks once: a second try would hide a fault."""
-        own = {"base_url": self.base_url, "api_key": self.key, "max_retries": 0, "timeout": 30}
+        """Of an SDK's client that asks once: a second try would hide a fault."""
+        own = {"base_url": f"{self.url}/v1", "api_key": self.key, "max_retries": 0, "timeout": 30}
         return own | overrides
+
+    def anthropic_client(self, **overrides):
+        return anthropic.Anthropic(**self.options(base_url=self.url) | overrides)
 
     def client(self, **overrides):
         return openai.OpenAI(**self.options(**overrides))
@@ -83,6 +91,10 @@ class Target:
 
 
 def pytest_sessionstart():
+    # This machine's settings may send requests elsewhere: by a proxy, or to a service that watches LangChain.
+    for name in list(os.environ):
+        if FOREIGN.search(name):
+            del os.environ[name]
     if not BINARY.is_file():
         pytest.exit(f"{BINARY} is missing: run `cargo build`, or name another one in SLUICE_BIN", 1)
 
@@ -139,7 +151,7 @@ def node(log, port, *models, first_token):
     with running(
         log, f"http://{address}/health", "sim", "--listen", address, "--api-key", NODE_KEY, *names, *delays
     ):
-        yield Target(f"http://{address}/v1", NODE_KEY)
+        yield Target(f"http://{address}", NODE_KEY)
 
 
 @pytest.fixture(scope="session")
@@ -181,10 +193,11 @@ def gateway(ports, logs, direct, tmp_path_factory):
             logs / "gateway",
             f"http://{public}/readyz",
             *("serve", "--config", str(config), "--listen", public, "--admin-listen", admin),
+            *("--drain-delay", "0s"),
             PROXY_SECRET_KEY=PROXY_SECRET_KEY,
         ),
     ):
-        yield Target(f"http://{public}/v1", KEY)
+        yield Target(f"http://{public}", KEY)
 
 
 @pytest.fixture(params=["gateway", "direct"])

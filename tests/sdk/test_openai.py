@@ -76,6 +76,43 @@ def test_completion_as_a_stream(client):
     assert text == whole.choices[0].text
 
 
+def test_completions_of_several_prompts(client):
+    prompts = ["Once upon a time", "It was a dark night"]
+    answer = client.completions.create(model=MODEL, prompt=prompts, max_tokens=8)
+    alone = [client.completions.create(model=MODEL, prompt=prompt, max_tokens=8) for prompt in prompts]
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert [choice.text for choice in answer.choices] == [one.choices[0].text for one in alone]
+    assert answer.usage.prompt_tokens == sum(one.usage.prompt_tokens for one in alone)
+    assert answer.usage.completion_tokens == 16
+
+
+def test_completions_of_several_prompts_as_a_stream(client):
+    question = {"model": MODEL, "prompt": ["Once upon a time", "It was a dark night"], "max_tokens": 8}
+    whole = client.completions.create(**question)
+    texts = {0: "", 1: ""}
+    with client.completions.create(**question, stream=True) as stream:
+        for chunk in stream:
+            for choice in chunk.choices:
+                texts[choice.index] += choice.text
+    assert [texts[0], texts[1]] == [choice.text for choice in whole.choices]
+
+
+def test_the_raw_answer_has_its_headers(client):
+    raw = client.chat.completions.with_raw_response.create(**QUESTION)
+    assert raw.status_code == 200
+    assert raw.headers["content-type"] == "application/json"
+    assert int(raw.headers["content-length"]) == len(raw.content)
+    assert raw.parse().choices[0].message.content in raw.text
+
+
+def test_the_raw_stream_has_its_headers(client):
+    with client.chat.completions.with_streaming_response.create(**QUESTION, stream=True) as raw:
+        assert raw.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert "content-length" not in raw.headers
+        *_, last = (line for line in raw.iter_lines() if line)
+    assert last == "data: [DONE]"
+
+
 @pytest.mark.anyio
 async def test_async_chat(target):
     async with target.async_client() as client:
