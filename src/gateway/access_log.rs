@@ -1,17 +1,25 @@
 //! A line for each request, written by a thread of its own: JSON for machines, words for a terminal. Never a prompt,
 //! never a key.
 
+use std::fmt;
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use http::{Method, Uri};
 use pingora_proxy::Session;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::context::RequestContext;
+use crate::access::keys::Key;
 use crate::metrics::Metrics;
+use crate::names::ModelName;
+use crate::upstream::Upstream;
+use crate::wire::ids::RequestId;
 
 /// Lines that wait for the writer: about a second at full speed. More are dropped and counted.
 const QUEUE: usize = 16 * 1024;
@@ -45,28 +53,30 @@ enum Message {
     End,
 }
 
-/// What is told of a request.
+/// What is told of a request: handles on what is there already, written out by the writer's thread.
 #[derive(Serialize)]
 struct Line {
     time: DateTime<Utc>,
-    id: String,
+    #[serde(serialize_with = "id")]
+    id: RequestId,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
-    /// The name of the key, or `unknown:` and the fingerprint of what was presented.
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    client: String,
-    method: String,
-    path: String,
+    key: Option<Who>,
+    client: Option<SocketAddr>,
+    #[serde(serialize_with = "method")]
+    method: Method,
+    #[serde(rename = "path", serialize_with = "path")]
+    uri: Uri,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "model")]
+    model: Option<ModelName>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "upstream")]
+    upstream: Option<Arc<Upstream>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<String>,
+    node: Option<SocketAddr>,
     tries: usize,
     stream: bool,
     bytes_in: usize,
@@ -75,6 +85,48 @@ struct Line {
     first_byte_ms: Option<f64>,
     duration_ms: f64,
     client_left: bool,
+}
+
+/// Who asked.
+enum Who {
+    Known(Arc<Key>),
+    /// 8 hex digits of what was presented.
+    Unknown(String),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(key) => key.name.fmt(f),
+            Self::Unknown(print) => write!(f, "unknown:{print}"),
+        }
+    }
+}
+
+impl Serialize for Who {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+fn id<S: Serializer>(id: &RequestId, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(id.as_str())
+}
+
+fn method<S: Serializer>(method: &Method, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(method.as_str())
+}
+
+fn path<S: Serializer>(uri: &Uri, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(cut(uri.path()))
+}
+
+fn model<S: Serializer>(model: &Option<ModelName>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(model.as_ref().map_or("", |model| cut(model.as_str())))
+}
+
+fn upstream<S: Serializer>(upstream: &Option<Arc<Upstream>>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(upstream.as_ref().map_or("", |upstream| upstream.name.as_str()))
 }
 
 impl AccessLog {
@@ -116,23 +168,20 @@ impl AccessLog {
 impl Line {
     fn of(session: &Session, ctx: &RequestContext) -> Self {
         let request = session.req_header();
-        let key = ctx.key.as_ref().map(|key| key.name.to_string());
-        let unknown = || ctx.unknown_key.as_ref().map(|print| format!("unknown:{print}"));
-        let client = session.client_addr().map(ToString::to_string).unwrap_or_default();
-        let upstream = ctx.forward.as_ref().map(|forward| &forward.route.upstream);
+        let unknown = || ctx.unknown_key.clone().map(Who::Unknown);
         Self {
             time: Utc::now(),
             id: ctx.id.clone(),
             trace: ctx.trace.as_ref().map(|trace| trace.trace_id().to_owned()),
-            key: key.or_else(unknown),
-            client,
-            method: request.method.to_string(),
-            path: cut(request.uri.path()),
+            key: ctx.key.clone().map(Who::Known).or_else(unknown),
+            client: session.client_addr().and_then(|address| address.as_inet().copied()),
+            method: request.method.clone(),
+            uri: request.uri.clone(),
             status: if ctx.answer.status == 0 { CLIENT_LEFT } else { ctx.answer.status },
             error: ctx.refused.as_ref().map(crate::refusal::Refusal::code),
-            model: ctx.model.as_ref().map(|model| cut(model.as_str())),
-            upstream: upstream.map(|upstream| upstream.name.to_string()),
-            node: ctx.node_address.map(|address| address.to_string()),
+            model: ctx.model.clone(),
+            upstream: ctx.forward.as_ref().map(|forward| forward.route.upstream.clone()),
+            node: ctx.node_address,
             tries: ctx.tries,
             stream: ctx.stream,
             bytes_in: session.body_bytes_read(),
@@ -145,19 +194,18 @@ impl Line {
 
     fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         let time = self.time.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let client = self.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+        let key = self.key.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         write!(
             out,
-            "{time} {} {} {} {} {:.1} ms key={} model={} upstream={} id={}",
-            self.client,
+            "{time} {client} {} {} {} {:.1} ms key={key} model={} upstream={} id={}",
             self.method,
-            self.path.escape_debug(),
+            cut(self.uri.path()).escape_debug(),
             self.status,
             self.duration_ms,
-            dash(&self.key),
-            dash(&self.model).escape_debug(),
-            dash(&self.upstream),
-            self.id
+            self.model.as_ref().map_or("-", |model| cut(model.as_str())).escape_debug(),
+            self.upstream.as_ref().map_or("-", |upstream| upstream.name.as_str()),
+            self.id.as_str()
         )?;
         if let Some(error) = self.error {
             write!(out, " error={error}")?;
@@ -200,10 +248,10 @@ fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn cut(text: &str) -> String {
+fn cut(text: &str) -> &str {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].to_owned()
+    &text[..end]
 }

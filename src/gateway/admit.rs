@@ -1,6 +1,7 @@
 //! What a request must pass before a node is asked, in the order of the contract (SPEC 4): cheap checks first, and who
 //! has no key learns nothing.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,7 @@ use super::stored::Stored;
 use crate::access::keys::{self, Key};
 use crate::access::permission;
 use crate::refusal::{Dialect, Refusal};
-use crate::wire::ids::{self, TraceParent};
+use crate::wire::ids::{RequestId, TraceParent};
 use crate::wire::{paths, query};
 
 /// A request's own timeout, in seconds.
@@ -33,24 +34,26 @@ impl Gateway {
         identify(session, ctx);
         refuse_ambiguous(session)?;
         self.answer_other_origins(session, ctx)?;
-        let path = session.req_header().uri.path().to_owned();
-        self.answer_open(session, ctx, &path).await?;
+        // One shared text: the request's own stays with the session.
+        let uri = session.req_header().uri.clone();
+        let path = uri.path();
+        self.answer_open(session, ctx, path).await?;
         let key = self.authenticate(session, ctx)?;
-        self.answer_in_process(session, ctx, (&path, &key)).await?;
+        self.answer_in_process(session, ctx, (path, &key)).await?;
         let snapshot = ctx.snapshot.clone();
-        let candidates = snapshot.table.candidates(&session.req_header().method, &path)?;
-        permission::demand_scope(&key, &path)?;
-        ctx.stored = Stored::of_target(candidates, &session.req_header().method, &path);
-        let (timeout, query) = self.timeout(session)?;
+        let candidates = snapshot.table.candidates(&session.req_header().method, path)?;
+        permission::demand_scope(&key, path)?;
+        ctx.stored = Stored::of_target(candidates, &session.req_header().method, path);
+        let (timeout, query) = self.timeout(session, uri.query())?;
         let (limit, share) = (self.limits.max_body_bytes, self.held.share());
         ctx.body = body::read(session, limit, share, &mut ctx.body_progress).await?;
-        let named = read_named(session, ctx, (&path, &key)).await?;
+        let named = read_named(session, ctx, (path, &key)).await?;
         let there = self.routes_to_stored(ctx, candidates, &key)?;
         let chosen = self.choose(ctx, (candidates, there.as_deref()), &key).await?;
-        let target = chosen.route.target(&path, query.as_deref());
+        let target = chosen.route.target(&uri, query)?;
         let timeout = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
         let mut forward = Forward::new(&chosen, target, timeout);
-        forward.repeatable = !paths::operates(&path);
+        forward.repeatable = !paths::operates(path);
         forward.notes_response = ctx.stored.is_noted();
         forward.rename = rename(&chosen, named)?;
         ctx.forward = Some(forward);
@@ -79,10 +82,13 @@ impl Gateway {
     }
 
     /// The request's own timeout, if it has one, and the query without it.
-    fn timeout(&self, session: &Session) -> Result<(Option<Duration>, Option<String>), Stop> {
-        let request = session.req_header();
-        let query = query::take_timeout(request.uri.query()).map_err(Refusal::from)?;
-        let mut headers = request.headers.get_all(TIMEOUT).iter();
+    fn timeout<'q>(
+        &self,
+        session: &Session,
+        query: Option<&'q str>,
+    ) -> Result<(Option<Duration>, Option<Cow<'q, str>>), Stop> {
+        let query = query::take_timeout(query).map_err(Refusal::from)?;
+        let mut headers = session.req_header().headers.get_all(TIMEOUT).iter();
         let header = headers.next();
         if headers.next().is_some() {
             let message = "The header `X-Timeout-Seconds` is there twice.";
@@ -93,14 +99,14 @@ impl Gateway {
         let of_header = header.map(|value| query::seconds(value.to_str().unwrap_or_default()));
         let of_header = of_header.transpose()?;
         let timeout = of_header.or(of_query).map(|wish| wish.min(self.limits.max_timeout));
-        Ok((timeout, query.rest.map(std::borrow::Cow::into_owned)))
+        Ok((timeout, query.rest))
     }
 }
 
 /// Names the request, and the dialect in which its errors are told.
 fn identify(session: &Session, ctx: &mut RequestContext) {
     let request = session.req_header();
-    ctx.id = ids::request_id(request.headers.get(REQUEST_ID).map(|value| value.as_bytes()));
+    ctx.id = RequestId::of(request.headers.get(REQUEST_ID));
     let parent = request.headers.get("traceparent");
     ctx.trace = parent.and_then(|value| TraceParent::parse(value.as_bytes()));
     ctx.dialect = Dialect::of(request.uri.path());

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::uri::PathAndQuery;
 use pingora::http::ResponseHeader;
 
 use super::answer::AnswerSoFar;
@@ -21,7 +22,7 @@ use crate::names::ModelName;
 use crate::refusal::{Dialect, Refusal};
 use crate::routing::choice::Chosen;
 use crate::routing::table::Route;
-use crate::wire::ids::TraceParent;
+use crate::wire::ids::{RequestId, TraceParent};
 use crate::wire::splice::Pieces;
 
 /// One request. Pingora owns it and lends it to each hook; what it holds is freed however the request ends.
@@ -30,7 +31,7 @@ pub struct RequestContext {
     /// The configuration of the moment when the request came: it is served by that one to its end.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) _in_flight: InFlight,
-    pub(super) id: String,
+    pub(super) id: RequestId,
     pub(super) trace: Option<TraceParent>,
     pub(super) cors: cors::Headers,
     pub(super) dialect: Dialect,
@@ -67,7 +68,7 @@ pub(super) type Rename = (Range<usize>, Vec<u8>);
 pub(super) struct Forward {
     pub(super) route: Arc<Route>,
     /// Path and query as the node sees them.
-    pub(super) target: String,
+    pub(super) target: PathAndQuery,
     /// The stretch of the body that names the model, and the name in its place.
     pub(super) rename: Option<Rename>,
     /// When the first byte must be there: all tries share it.
@@ -84,7 +85,7 @@ impl RequestContext {
             started: Instant::now(),
             snapshot,
             _in_flight: in_flight,
-            id: String::new(),
+            id: RequestId::none(),
             trace: None,
             cors: cors::Headers::new(),
             dialect: Dialect::default(),
@@ -110,9 +111,9 @@ impl RequestContext {
 
     /// Adds what every answer has: the name of its request, and what pages of other origins need.
     pub(super) fn add_own_headers(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
-        head.insert_header(REQUEST_ID, self.id.as_str())?;
+        head.insert_header(REQUEST_ID, self.id.header())?;
         if self.dialect == Dialect::Anthropic {
-            head.insert_header(ANTHROPIC_REQUEST_ID, self.id.as_str())?;
+            head.insert_header(ANTHROPIC_REQUEST_ID, self.id.header())?;
         }
         self.cors.iter().try_for_each(|(name, value)| head.append_header(name, value).map(drop))
     }
@@ -155,7 +156,7 @@ impl Forward {
         Instant::now() < self.first_byte_until
     }
 
-    pub(super) fn new(chosen: &Chosen, target: String, timeout: Duration) -> Self {
+    pub(super) fn new(chosen: &Chosen, target: PathAndQuery, timeout: Duration) -> Self {
         Self {
             route: chosen.route.clone(),
             target,

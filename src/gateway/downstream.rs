@@ -35,12 +35,14 @@ use pingora_proxy::Session;
 use crate::wire::splice::Pieces;
 
 /// Where a dropped stand-in leaves the real session.
-type Home = Arc<Mutex<Option<Box<ServerSession>>>>;
+type Home = Arc<Mutex<Option<ServerSession>>>;
 
 /// The replay of one request's body. Nothing is installed at first.
 #[derive(Default)]
 pub(super) struct Replay {
+    /// The same for all tries.
     home: Option<Home>,
+    installed: bool,
     pieces_left: usize,
 }
 
@@ -52,11 +54,12 @@ impl Replay {
         if self.pieces_left == 0 {
             return;
         }
-        let home = Home::default();
-        let real = mem::replace(&mut session.downstream_session, nobody());
-        let stand_in = StandIn { real, home: home.clone(), pieces };
+        let home = self.home.get_or_insert_default().clone();
+        // The session is moved, its box stays: nothing is asked of the allocator but room for the stand-in.
+        let real = mem::replace(&mut *session.downstream_session, nobody());
+        let stand_in = StandIn { real, home, pieces };
         *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
-        self.home = Some(home);
+        self.installed = true;
     }
 
     /// A piece was taken; after the last one the real session is back. The first act of `request_body_filter`.
@@ -69,23 +72,26 @@ impl Replay {
 
     /// Brings the real session back, where a stand-in is in its place: the first act of every hook after a failure.
     pub(super) fn remove(&mut self, session: &mut Session) {
-        let Some(home) = self.home.take() else { return };
+        if !mem::take(&mut self.installed) {
+            return;
+        }
         // Dropping the stand-in sends the real session home.
-        session.downstream_session = nobody();
-        let real = home.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(mem::replace(&mut *session.downstream_session, nobody()));
+        let home = self.home.as_ref();
+        let real = home.and_then(|home| home.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(real) = real {
-            session.downstream_session = real;
+            *session.downstream_session = real;
         }
     }
 }
 
 /// A session that nothing is ever asked of: it keeps a place for the length of a move.
-fn nobody() -> Box<ServerSession> {
-    Box::new(ServerSession::new_custom(Box::new(())))
+fn nobody() -> ServerSession {
+    ServerSession::new_custom(Box::new(()))
 }
 
 struct StandIn {
-    real: Box<ServerSession>,
+    real: ServerSession,
     home: Home,
     pieces: Pieces,
 }

@@ -106,7 +106,7 @@ impl Gateway {
         }
         let refusal = ctx.failure.take().unwrap_or_else(|| name_of(error));
         let status = refusal.status().as_u16();
-        log::debug!("request {} failed: {error}", ctx.id);
+        log::debug!("request {} failed: {error}", ctx.id.as_str());
         let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
         let told = if !begun {
             ctx.body_progress = super::body::Progress::Broken;
@@ -115,7 +115,7 @@ impl Gateway {
             reply::send(session, ctx, answer).await
         } else {
             self.metrics.refused(refusal.code());
-            let event = refusal.event(ctx.dialect, &ctx.id);
+            let event = refusal.event(ctx.dialect, ctx.id.as_str());
             ctx.refused = Some(refusal);
             match ctx.answer.tail {
                 // After a part of an event, or of anything but events, only a cut is honest.

@@ -5,14 +5,13 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_proxy::Session;
 
 use super::context::{Forward, RequestContext};
 use super::reply::REQUEST_ID;
 use crate::refusal::Refusal;
 use crate::upstream::client;
-use crate::wire::ids;
 use crate::wire::splice::Pieces;
 
 /// Headers of a client's that go up as they are. Whatever is not here, or in a route's `forward_headers`, ends at the
@@ -39,6 +38,16 @@ const STAY_UP: [HeaderName; 14] = [
     header::ACCESS_CONTROL_EXPOSE_HEADERS,
     header::ACCESS_CONTROL_MAX_AGE,
 ];
+
+const UP_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Headers that a request has when it leaves, mostly: room for them is made once.
+const HEADERS: usize = 12;
 
 /// The node, its address of this moment, and how long to wait for it.
 pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
@@ -98,32 +107,43 @@ pub(super) fn request(
     let forward = ctx.forward.as_ref().ok_or_else(no_route)?;
     let upstream = &forward.route.upstream;
     let from = session.req_header();
-    let mut head = RequestHeader::build(from.method.clone(), forward.target.as_bytes(), Some(16))?;
-    head.set_version(version);
-    head.insert_header(header::HOST, upstream.node.host_header.clone())?;
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    headers.insert(header::HOST, upstream.node.host_header.clone());
     let hops = of_one_hop(&from.headers);
     for (name, value) in &from.headers {
         if goes_up(name, forward) && !hops.contains(name) {
-            head.append_header(name.clone(), value.clone())?;
+            headers.append(name.clone(), value.clone());
         }
     }
     if let Some(credential) = &upstream.credential {
-        head.insert_header(credential.header.clone(), credential.value.clone())?;
+        headers.insert(credential.header.clone(), credential.value.clone());
     }
-    head.insert_header(REQUEST_ID, ids::id_of_try(&ctx.id))?;
+    headers.insert(UP_REQUEST_ID, ctx.id.of_try());
     if let Some(trace) = &ctx.trace {
-        head.insert_header("traceparent", trace.child())?;
-        for state in from.headers.get_all("tracestate") {
-            head.append_header("tracestate", state.clone())?;
+        headers.insert(
+            TRACE_PARENT,
+            HeaderValue::try_from(trace.child())
+                .or_err(ErrorType::InternalError, "trace context")?,
+        );
+        for state in from.headers.get_all(TRACE_STATE) {
+            headers.append(TRACE_STATE, state.clone());
         }
     }
-    say_who_asks(session, &mut head)?;
+    say_who_asks(session, &mut headers);
     match body {
-        Some(pieces) => head.insert_header(header::CONTENT_LENGTH, pieces.len())?,
-        None if from.method == Method::POST => head.insert_header(header::CONTENT_LENGTH, 0)?,
+        Some(pieces) => drop(headers.insert(header::CONTENT_LENGTH, pieces.len().into())),
+        None if from.method == Method::POST => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         None => {}
     }
-    Ok(head)
+    // Made of parts, it keeps no second map with the names as somebody wrote them.
+    let mut parts = http::Request::new(()).into_parts().0;
+    parts.method = from.method.clone();
+    parts.uri = forward.target.clone().into();
+    parts.version = version;
+    parts.headers = headers;
+    Ok(parts.into())
 }
 
 /// The headers that `Connection` says are meant for the next hop alone (RFC 9110, 7.6.1).
@@ -144,18 +164,18 @@ fn goes_up(name: &HeaderName, forward: &Forward) -> bool {
 }
 
 /// `X-Forwarded-*` as we know it; what a client claims is not passed on.
-fn say_who_asks(session: &Session, head: &mut RequestHeader) -> Result<()> {
-    if let Some(client) = session.client_addr().and_then(|address| address.as_inet()) {
-        head.insert_header("x-forwarded-for", client.ip().to_string())?;
+fn say_who_asks(session: &Session, headers: &mut HeaderMap) {
+    let client = session.client_addr().and_then(|address| address.as_inet());
+    if let Some(client) = client.and_then(|client| client.ip().to_string().try_into().ok()) {
+        headers.insert(FORWARDED_FOR, client);
     }
-    head.insert_header("x-forwarded-proto", "http")?;
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     let request = session.req_header();
     let authority = request.uri.authority();
     let authority = authority.and_then(|known| HeaderValue::from_str(known.as_str()).ok());
     if let Some(host) = authority.or_else(|| request.headers.get(header::HOST).cloned()) {
-        head.insert_header("x-forwarded-host", host)?;
+        headers.insert(FORWARDED_HOST, host);
     }
-    Ok(())
 }
 
 /// Takes off what ends here, and adds what every answer has.

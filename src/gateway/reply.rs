@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderValue, Version, header};
 use pingora::Error;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -14,10 +14,10 @@ use crate::answers::Answer;
 use crate::refusal::Refusal;
 
 /// The name of a request, on every answer.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// The same name where clients of Anthropic's look for it.
-pub(super) const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub(super) const ANTHROPIC_REQUEST_ID: &str = "request-id";
 
 /// How long what a refused client still sends is read after the answer: closed at once, its kernel might throw the
 /// answer away (RFC 9112, 9.6). nginx waits 5 s between bytes.
@@ -47,7 +47,7 @@ impl From<Box<Error>> for Stop {
 
 /// The answer that tells `refusal` to its caller.
 pub(super) fn of_refusal(refusal: &Refusal, ctx: &RequestContext) -> Answer {
-    let body = refusal.body(ctx.dialect, &ctx.id);
+    let body = refusal.body(ctx.dialect, ctx.id.as_str());
     let mut answer = Answer::json(refusal.status(), body);
     if refusal.challenges() {
         answer.headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));

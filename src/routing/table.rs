@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderName, Method, Uri};
 use matchit::Router;
 
 use crate::config::{Config, Declared, RouteConfig, Target};
@@ -151,13 +153,23 @@ impl Entry {
 }
 
 impl Route {
-    /// Path and query as the node sees them.
-    pub fn target(&self, path: &str, query: Option<&str>) -> String {
-        let path = self.target_path(path);
-        match query {
-            Some(query) => format!("{path}?{query}"),
-            None => path.into_owned(),
-        }
+    /// Path and query as the node sees them, where `uri` was asked for; `query` is what is left of its own.
+    ///
+    /// # Errors
+    /// `invalid_target`: they are no target of HTTP.
+    pub fn target(&self, uri: &Uri, query: Option<Cow<'_, str>>) -> Result<PathAndQuery, Refusal> {
+        let path = self.target_path(uri.path());
+        let text = match (path, query) {
+            // As it came: one more handle on the same text.
+            (Cow::Borrowed(_), query) if query.as_deref() == uri.query() => {
+                return Ok(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+            }
+            (path, Some(query)) => format!("{path}?{query}"),
+            (path, None) => path.into_owned(),
+        };
+        PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| {
+            Refusal::malformed("invalid_target", "The request's target is not one of HTTP.")
+        })
     }
 
     /// The path that the node sees for the request's raw `path`.

@@ -111,7 +111,8 @@ impl Client {
 
 /// How to connect to `node`, for our own requests and for traffic.
 pub fn peer(node: &Node, address: std::net::SocketAddr) -> HttpPeer {
-    HttpPeer::new(address, node.url.tls, node.url.host.clone())
+    let name = if node.url.tls { node.url.host.clone() } else { String::new() };
+    HttpPeer::new(address, node.url.tls, name)
 }
 
 fn request(node: &Node, path: &str, credential: Option<&Credential>) -> Option<RequestHeader> {

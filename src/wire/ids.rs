@@ -1,28 +1,69 @@
 //! What a request is called on its way: its id, and its place in a distributed trace.
 
+use bytes::Bytes;
+use http::HeaderValue;
 use uuid::Uuid;
 
 /// Longest id of a client's that is kept, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// The client's own id where it can go into a log and a header as it is, else a new one that sorts by time.
-pub fn request_id(from_client: Option<&[u8]>) -> String {
-    let fit = |id: &&[u8]| {
-        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
-            && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
-    };
-    match from_client.filter(fit).and_then(|id| std::str::from_utf8(id).ok()) {
-        Some(id) => id.to_owned(),
-        None => format!("req_{}", Uuid::now_v7().simple()),
+/// What ids of ours begin with.
+const OWN: &[u8; 4] = b"req_";
+
+/// The id of a request, which can go into a log and a header as it is: visible ASCII. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// None yet.
+    pub fn none() -> Self {
+        Self(HeaderValue::from_static(""))
+    }
+
+    /// The client's own id where it is fit, else a new one that sorts by time.
+    pub fn of(from_client: Option<&HeaderValue>) -> Self {
+        let fit = |id: &&HeaderValue| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+                && id
+                    .as_bytes()
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+        };
+        Self(from_client.filter(fit).cloned().unwrap_or_else(fresh))
+    }
+
+    /// As a text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// As a header.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+
+    /// The same with a fresh suffix, for one try. vLLM makes the ids of its answers from what it is sent: the same one
+    /// twice would collide.
+    pub fn of_try(&self) -> HeaderValue {
+        let fresh = Uuid::now_v7();
+        let mut digits = [0; uuid::fmt::Simple::LENGTH];
+        // The first 6 bytes of a version 7 UUID are the time, the last 8 are random.
+        let suffix = &fresh.simple().encode_lower(&mut digits)[24..];
+        let mut id = Vec::with_capacity(self.0.len() + 1 + suffix.len());
+        id.extend_from_slice(self.0.as_bytes());
+        id.push(b'-');
+        id.extend_from_slice(suffix.as_bytes());
+        // Visible ASCII is always a header.
+        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or_else(|_| self.0.clone())
     }
 }
 
-/// `id` with a fresh suffix. vLLM makes the ids of its answers from what it is sent: the same one twice would collide.
-pub fn id_of_try(id: &str) -> String {
-    let fresh = Uuid::now_v7();
-    let bytes = fresh.as_bytes();
-    // The first 6 bytes of a version 7 UUID are the time, the last 8 are random.
-    format!("{id}-{:02x}{:02x}{:02x}{:02x}", bytes[12], bytes[13], bytes[14], bytes[15])
+fn fresh() -> HeaderValue {
+    let mut id = [0; OWN.len() + uuid::fmt::Simple::LENGTH];
+    id[..OWN.len()].copy_from_slice(OWN);
+    Uuid::now_v7().simple().encode_lower(&mut id[OWN.len()..]);
+    // Digits are always a header.
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("req_"))
 }
 
 /// W3C Trace Context, level 1: `00-<trace id>-<parent id>-<flags>`.
@@ -72,12 +113,17 @@ mod tests {
 
     #[test]
     fn a_clean_id_is_kept_and_any_other_replaced() {
-        assert_eq!(request_id(Some(b"a.B_c-1")), "a.B_c-1");
-        for bad in [&b""[..], b"a b", b"a\n", b"\xff", &[b'a'; 129]] {
-            assert!(request_id(Some(bad)).starts_with("req_"));
+        let id = |text: &[u8]| RequestId::of(Some(&HeaderValue::from_bytes(text).unwrap()));
+        assert_eq!(id(b"a.B_c-1").as_str(), "a.B_c-1");
+        for bad in [&b""[..], b"a b", b"a\t", b"\xff", &[b'a'; 129]] {
+            let fresh = id(bad);
+            assert!(fresh.as_str().starts_with("req_") && fresh.as_str().len() == 36);
         }
-        assert_ne!(request_id(None), request_id(None));
-        assert_ne!(id_of_try("a"), id_of_try("a"));
+        assert_ne!(RequestId::of(None), RequestId::of(None));
+        let id = id(b"a");
+        let (first, second) = (id.of_try(), id.of_try());
+        assert!(first.to_str().unwrap().starts_with("a-") && first.len() == 10);
+        assert_ne!(first, second);
     }
 
     #[test]

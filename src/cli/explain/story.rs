@@ -216,8 +216,9 @@ impl<'a> Story<'a> {
     fn forwarded(&mut self, route: &Route, query: Option<&str>, timeout: Option<Duration>) {
         let Upstream { node, timeouts, attempts, .. } = &*route.upstream;
         let root = NodeUrl { base: String::new(), ..node.url.clone() };
-        let target = route.target(self.path, query);
-        self.line("node", format!("{} {root}{target}", self.request.method));
+        let path = route.target_path(self.path);
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        self.line("node", format!("{} {root}{path}{query}", self.request.method));
         let connect = humantime::format_duration(timeouts.connect);
         let first_byte = humantime::format_duration(timeout.unwrap_or(timeouts.first_byte));
         let whose = if timeout.is_some() { "as the request asks" } else { "as configured" };
