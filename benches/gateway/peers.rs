@@ -53,6 +53,8 @@ impl Peers {
         let node = free_port()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command.args(["sim", "--listen", &node.to_string(), "--api-key", NODE_KEY, "--model", "m"]);
+        // A chat of 1 MB fits, and no time goes into remembering it.
+        command.args(["--max-model-len", "1000000", "--no-enable-prefix-caching"]);
         let starter = Starter { dir: &dir, node, paced };
         let simulated = starter.run(&mut command, "node", "")?;
         let mut peers =
@@ -185,7 +187,7 @@ http {{
         let config = format!(
             r#"global
   nbthread 2
-  maxconn 20000
+  maxconn 8000
   tune.bufsize 16384
 defaults
   mode http
