@@ -40,7 +40,7 @@ enum Command {
     Serve(Boot),
     /// Run a gateway, a simulated node and a fresh key on this machine: no GPU, no configuration.
     Demo(demo::Demo),
-    /// Run one simulated vLLM node.
+    /// Run one simulated node: vLLM's API, or Ollama's with `--kind ollama`.
     Sim(crate::sim::Settings),
     /// Write a commented configuration with a fresh key. Nothing that is there is overwritten.
     Init(init::Init),

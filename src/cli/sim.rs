@@ -8,13 +8,18 @@ pub(super) fn run(settings: Settings) -> Result<(), Failed> {
     runtime(0)?.block_on(simulate(settings))
 }
 
-async fn simulate(settings: Settings) -> Result<(), Failed> {
+/// Where Linux tells the machine's name.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+
+async fn simulate(mut settings: Settings) -> Result<(), Failed> {
     let failed = |error: std::io::Error| Failed::Runtime(error.to_string());
     let mut signals = Signals::new().map_err(failed)?;
     let listener = bind(settings.listen)?;
-    let timeout = settings.shutdown_timeout;
+    let (kind, timeout) = (settings.kind.name(), settings.shutdown_timeout);
+    // Without a name it has none.
+    settings.host_name = std::fs::read_to_string(HOST_NAME).ok().map(|name| name.trim().to_owned());
     let simulator = Simulator::start(listener, settings).await.map_err(failed)?;
-    say(&format!("a simulated vLLM node answers on http://{}", simulator.addr()));
+    say(&format!("a simulated {kind} node answers on http://{}", simulator.addr()));
     let order = loop {
         tokio::select! {
             () = simulator.gone() => {

@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{StatusCode, Version};
 
-use super::engine::{Finish, Flight, Health, Job, PAUSE_MAX};
+use super::engine::{Finish, Flight, Health, Job, PAUSE_MAX, Start};
 use super::events::{Events, Script};
 use super::faults::Fault;
 use super::node::{Live, Node};
@@ -53,12 +53,18 @@ pub(super) struct Length {
 impl Call {
     /// Hands the request to the engine.
     pub(super) fn begin(&self, job: &Job) -> Flight {
+        self.begin_when(job, Instant::now())
+    }
+
+    /// The same for a model that is there at `ready`.
+    pub(super) fn begin_when(&self, job: &Job, ready: Instant) -> Flight {
         let slower = match self.fault {
             Some(Fault::Slow(slower)) => slower.min(PAUSE_MAX),
             _ => Duration::ZERO,
         };
         let salt = self.salt.get().copied().unwrap_or_default();
-        Flight::begin(&self.node, job, salt, self.live.first_token.saturating_add(slower))
+        let first_token = self.live.first_token.saturating_add(slower);
+        Flight::begin(&self.node, job, Start { salt, ready, first_token })
     }
 
     /// The answer in one piece, when its time has come; `body` writes it then. `tokens` is what all its choices have.
@@ -111,8 +117,13 @@ impl Call {
         if let Some(why) = flight.refused() {
             return Refusal::from(why).reply(Shape::OpenAi);
         }
+        reply::stream(self.broken_events(flight, script))
+    }
+
+    /// The events of an answer, broken off as the fault of this request wants it.
+    pub(super) fn broken_events(&self, flight: Flight, script: impl Script + 'static) -> Events {
         let events = Events::new(Box::new(script), self.live.token_delay, flight);
-        let events = match (&self.fault, self.broken_off()) {
+        match (&self.fault, self.broken_off()) {
             (Some(Fault::DieAfter(after)), _) => events.dying_after(*after),
             (Some(Fault::KillAfter { events: after, exit }), _) => {
                 events.killing_after(*after, *exit)
@@ -122,8 +133,7 @@ impl Call {
                 Some(then),
             ) => events.breaking_after(*after, then),
             _ => events,
-        };
-        reply::stream(events)
+        }
     }
 
     /// The events of an answer that outlives its connection: only the engine's death can break it off.
@@ -166,7 +176,8 @@ impl From<Health> for Refusal {
     fn from(why: Health) -> Self {
         match why {
             Health::Drains => Self::Fault(StatusCode::INTERNAL_SERVER_ERROR, SHUT_DOWN.to_owned()),
-            Health::Serves | Health::Dead => Self::from(EngineDied),
+            // Nobody is refused for a full queue by vLLM.
+            Health::Serves | Health::Full | Health::Dead => Self::from(EngineDied),
         }
     }
 }

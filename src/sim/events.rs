@@ -1,5 +1,6 @@
 //! A stream of server-sent events at the pace of a model, one HTTP chunk each.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(super) enum Pause {
     FirstToken,
     /// One more token.
     Token,
+    /// So many more tokens, of which only the last is seen.
+    Tokens(usize),
 }
 
 /// One event.
@@ -44,6 +47,11 @@ pub(super) trait Script: Send {
 
     /// What is sent instead of the rest when the engine dies. Nothing at all: the connection goes.
     fn last_words(&self) -> &'static [&'static str];
+
+    /// What is sent before those, where it differs from answer to answer.
+    fn last_event(&self) -> Option<Bytes> {
+        None
+    }
 }
 
 /// What goes wrong after a number of events.
@@ -61,12 +69,15 @@ pub(super) struct Events {
     buffer: BytesMut,
     /// Written, but not yet due.
     held: Option<(Bytes, usize)>,
+    /// Due and counted, but not yet asked for by the connection.
+    unread: Option<Bytes>,
     due: Instant,
     /// The event held is the first token, and the engine has not made it yet.
     at_first_token: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     sent: usize,
     fate: Option<(usize, Fate)>,
+    died: bool,
     flight: Flight,
 }
 
@@ -78,11 +89,13 @@ impl Events {
             token_delay,
             buffer: BytesMut::with_capacity(BUFFER_BYTES),
             held: None,
+            unread: None,
             due: Instant::now(),
             at_first_token: false,
             sleep: None,
             sent: 0,
             fate: None,
+            died: false,
             flight,
         }
     }
@@ -102,11 +115,28 @@ impl Events {
         Self { fate: Some((events, Fate::Kills(exit))), ..self }
     }
 
+    /// Returns when the first event is there, for heads that come with it.
+    ///
+    /// # Errors
+    /// The connection is to end before it.
+    pub(super) async fn wait_for_first(&mut self) -> Result<(), Broken> {
+        self.unread = poll_fn(|cx| self.poll_event(cx)).await.transpose()?;
+        Ok(())
+    }
+
+    /// Whether the engine has died under it.
+    pub(super) fn has_died(&self) -> bool {
+        self.died
+    }
+
     /// The next event when it is due.
     pub(super) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Broken>>> {
+        if let Some(event) = self.unread.take() {
+            return Poll::Ready(Some(Ok(event)));
+        }
         loop {
             if self.flight.stopped() {
                 self.die();
@@ -144,9 +174,14 @@ impl Events {
     fn hold(&mut self, step: Step) {
         self.held = Some((self.buffer.split().freeze(), step.tokens));
         self.at_first_token = step.pause == Pause::FirstToken;
-        if step.pause == Pause::Token && !self.token_delay.is_zero() {
+        let tokens = match step.pause {
+            Pause::None | Pause::FirstToken => 0,
+            Pause::Token => 1,
+            Pause::Tokens(tokens) => u32::try_from(tokens).unwrap_or(u32::MAX),
+        };
+        if tokens > 0 && !self.token_delay.is_zero() {
             // From when the event before was due, not from when it was sent: the pace does not drift.
-            self.due += self.token_delay.min(PAUSE_MAX);
+            self.due += self.token_delay.saturating_mul(tokens).min(PAUSE_MAX);
             self.sleep = Some(Box::pin(tokio::time::sleep_until(self.due)));
         }
     }
@@ -176,21 +211,29 @@ impl Events {
     /// What is said from now on is that the engine has died.
     fn die(&mut self) {
         self.flight.finish(Finish::Error);
-        let words = self.script.last_words();
-        self.script = Box::new(LastWords(words.iter()));
+        let (event, words) = (self.script.last_event(), self.script.last_words());
+        let silent = event.is_none() && words.is_empty();
+        self.script = Box::new(LastWords { event, words: words.iter() });
+        self.died = true;
         self.held = None;
         self.sleep = None;
         self.at_first_token = false;
-        self.fate = words.is_empty().then_some((0, Fate::Breaks(Break::EndSoon)));
+        self.fate = silent.then_some((0, Fate::Breaks(Break::EndSoon)));
     }
 }
 
 /// The rest of a stream whose engine died.
-struct LastWords(std::slice::Iter<'static, &'static str>);
+struct LastWords {
+    event: Option<Bytes>,
+    words: std::slice::Iter<'static, &'static str>,
+}
 
 impl Script for LastWords {
     fn next(&mut self, _: &Flight, out: &mut BytesMut) -> Option<Step> {
-        out.put_slice(self.0.next()?.as_bytes());
+        match self.event.take() {
+            Some(event) => out.put_slice(&event),
+            None => out.put_slice(self.words.next()?.as_bytes()),
+        }
         Some(Step { pause: Pause::None, tokens: 0 })
     }
 

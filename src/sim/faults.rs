@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-/// The header that asks for a fault. No vLLM knows it.
+/// The header that asks for a fault. No real node knows it.
 pub(super) const FAULT_HEADER: &str = "x-sim-fault";
 
 /// How long vLLM 0.32 lives on when its engine has died.
@@ -14,10 +14,11 @@ const EXIT_AFTER: Duration = Duration::from_secs(1);
 /// One way to fail. Over HTTP/2 a closed or reset connection is a reset stream instead.
 ///
 /// The faults that count events (`...After`) hold for streams; an answer that is not streamed breaks in the middle of
-/// its body, whatever the count, and a death is a 500.
+/// its body, whatever the count, and a death is a 500. An event of an Ollama node is what it makes of one line of the
+/// model: the last one ends the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// `status=503` or `status=429,retry-after=2`: an error body in OpenAI's shape.
+    /// `status=503` or `status=429,retry-after=2`: an error body in the shape of the API.
     Status {
         /// 200 to 599.
         status: StatusCode,
@@ -45,7 +46,7 @@ pub enum Fault {
     CutAfter(usize),
     /// `reset-after=N`: TCP RST after N events.
     ResetAfter(usize),
-    /// `die-after=N`: after N events the error that vLLM 0.32 sends when its engine dies, then a clean end.
+    /// `die-after=N`: after N events the error that a node of its kind sends when its engine dies, then a clean end.
     DieAfter(usize),
     /// `kill-after=N` or `kill-after=N,exit=200ms`: the same, and the engine is dead indeed: all other answers end so too,
     /// new requests get a 500, and after that time (1 s, as with vLLM 0.32) the process is gone.

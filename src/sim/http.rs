@@ -15,7 +15,6 @@ use super::faults::{self, Fault};
 use super::node::Node;
 use super::reply::{self, Broken, Reply};
 use super::server::Course;
-use super::vllm::{self, Refusal, Shape};
 use super::wire::{Ending, Line};
 
 /// Bytes of a request body: what a chat with some images needs at most. vLLM has no bound.
@@ -30,12 +29,21 @@ pub(super) async fn serve(
     line: Arc<Line>,
     request: Request<Incoming>,
 ) -> Result<Reply, Broken> {
+    let kind = node.kind;
+    reply_to(node, line, request).await.map(|reply| kind.head(reply))
+}
+
+async fn reply_to(
+    node: Arc<Node>,
+    line: Arc<Line>,
+    request: Request<Incoming>,
+) -> Result<Reply, Broken> {
     let (head, body) = request.into_parts();
     // Even a request that is to fail is read first: to close with unread bytes would be a reset.
     let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Ok(Refusal::TooLarge.reply(Shape::OpenAi));
+            return Ok(node.kind.too_large(head.uri.path()));
         }
         // The client left in the middle of its request.
         Err(_) => return Err(Broken),
@@ -48,15 +56,14 @@ pub(super) async fn serve(
     let fault = match faults::asked_for(&head.headers) {
         Ok(fault) => fault.or_else(|| node.standing_fault(&live, &head.method)),
         Err(error) => {
-            return Ok(
-                Refusal::Fault(StatusCode::BAD_REQUEST, error.to_string()).reply(Shape::OpenAi)
-            );
+            let (path, says) = (head.uri.path(), error.to_string());
+            return Ok(node.kind.fault(path, StatusCode::BAD_REQUEST, says));
         }
     };
     let call = Call { node, live, line, head, body, fault, salt: OnceLock::new() };
     match fail(&call).await? {
         Some(reply) => Ok(reply),
-        None => Ok(vllm::answer(&call).await),
+        None => call.node.kind.answer(&call).await,
     }
 }
 
@@ -65,7 +72,7 @@ async fn fail(call: &Call) -> Result<Option<Reply>, Broken> {
     match &call.fault {
         Some(Fault::Status { status, retry_after }) => {
             let says = format!("The simulator was told to answer {status}.");
-            let mut reply = Refusal::Fault(*status, says).reply(Shape::OpenAi);
+            let mut reply = call.node.kind.fault(call.head.uri.path(), *status, says);
             if let Some(seconds) = retry_after {
                 reply.headers_mut().insert(RETRY_AFTER, (*seconds).into());
             }

@@ -1,8 +1,12 @@
-//! A simulated vLLM 0.32 node: a real HTTP server with the node's paths, shapes and faults, but without a model.
+//! A simulated node, vLLM 0.32 or Ollama ([`Kind`]): a real HTTP server with the node's paths, shapes and faults, but
+//! without a model.
 //!
 //! What it says is an echo of the prompt, one token for each word, so that the same request has the same answer. A
 //! request goes through these modules: `server` accepts it, `http` reads it and fails it if told to, one module of `vllm`
-//! for each API answers or refuses it, `engine` says when, and `events` sends a stream at the pace of a model.
+//! or `ollama` for each API answers or refuses it, `engine` says when, and `events` sends a stream at the pace of a model.
+//! What both kinds read and say alike is beside them: `conversation`, `prompt`, `said`, `tools`, `instance`, `tensor`.
+//!
+//! Where it differs from Ollama is told on the page of `ollama`.
 //!
 //! Answers are compared with recorded ones of a real vLLM (`tests/gateway/simulator/recorded`).
 //!
@@ -43,7 +47,9 @@ mod events;
 mod faults;
 mod http;
 mod instance;
+mod kind;
 mod node;
+mod ollama;
 mod prompt;
 mod reply;
 mod said;
@@ -67,6 +73,7 @@ use tokio::task::JoinSet;
 use self::background::Background;
 use self::engine::PAUSE_MAX;
 pub use self::faults::{Fault, NotAFault};
+pub use self::kind::Kind;
 pub use self::node::Counts;
 use self::node::Node;
 pub use self::seen::Seen;
@@ -98,7 +105,7 @@ impl Simulator {
         let addr = listener.local_addr()?;
         let listener = server::listener(listener)?;
         let background = Arc::new(Background::default());
-        let node = Arc::new(Node::new(settings, background.spawner()));
+        let node = Arc::new(Node::new(settings, addr, background.spawner()));
         let mut task = JoinSet::new();
         task.spawn(server::run(listener, node.clone()));
         Ok(Self { addr, node, task, background })
@@ -115,7 +122,7 @@ impl Simulator {
         self.node.change(|live| live.fault.clone_from(&fault));
     }
 
-    /// The same for every other method: `/health`, `/v1/models`, `/metrics` and the like.
+    /// The same for every other method: `/health`, `/v1/models`, `/api/tags` and the like.
     pub fn set_probe_fault(&self, fault: Option<Fault>) {
         self.node.change(|live| live.probe_fault.clone_from(&fault));
     }
@@ -215,10 +222,13 @@ impl Simulator {
         self.end(Course::Stop).await;
     }
 
-    /// Ends as vLLM 0.32 does on SIGTERM. Up to `timeout` (its `--shutdown-timeout`) answers go on, `/health` stays 200,
-    /// and new requests for an answer get a 500. Then, without a timeout at once, the port closes and streams end with the
-    /// error of a dead engine.
+    /// Ends as its kind does on SIGTERM. Ollama lets go of everything at once. vLLM 0.32 lets answers go on up to `timeout`
+    /// (its `--shutdown-timeout`): `/health` stays 200, and new requests for an answer get a 500. Then, without a timeout at
+    /// once, the port closes and streams end with the error of a dead engine.
     pub async fn terminate(self, timeout: Duration) {
+        if self.node.kind == Kind::Ollama {
+            return self.kill().await;
+        }
         if !timeout.is_zero() {
             self.node.engine.drain();
             let idle = self.wait_until(|counts| counts.waiting + counts.running == 0);

@@ -1,6 +1,7 @@
 //! What all connections of a node share: its settings of the moment, its engine, its counts and its record.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +14,8 @@ use tokio::time::Instant;
 use super::background::Spawner;
 use super::engine::{Engine, PAUSE_MAX};
 use super::faults::Fault;
+use super::kind::Kind;
+use super::ollama::Loaded;
 use super::seen::Record;
 use super::server::Course;
 use super::settings::Settings;
@@ -52,6 +55,12 @@ pub(super) struct Live {
 
 /// A node.
 pub(super) struct Node {
+    /// Whose API it speaks.
+    pub(super) kind: Kind,
+    /// Where it listens.
+    pub(super) addr: SocketAddr,
+    /// The machine's own name.
+    pub(super) host_name: Option<String>,
     /// As of now.
     pub(super) live: ArcSwap<Live>,
     /// Empty: everyone is served.
@@ -70,6 +79,8 @@ pub(super) struct Node {
     pub(super) record: Option<Record>,
     /// Answers of `/v1/responses`. None: nothing is kept.
     pub(super) responses: Option<Arc<Store>>,
+    /// What an Ollama node has in its memory.
+    pub(super) loaded: Arc<Loaded>,
     /// For work that goes on when its request is answered.
     pub(super) background: Spawner,
     /// Watched by tests.
@@ -90,7 +101,7 @@ pub(super) struct Node {
 
 impl Node {
     /// A node that has seen nothing yet. The settings were checked.
-    pub(super) fn new(settings: Settings, background: Spawner) -> Self {
+    pub(super) fn new(settings: Settings, addr: SocketAddr, background: Spawner) -> Self {
         let counts = watch::Sender::default();
         let engine = Engine::new(&settings, counts.clone());
         let live = Live {
@@ -101,6 +112,9 @@ impl Node {
             probe_fault: settings.probe_fault,
         };
         Self {
+            kind: settings.kind,
+            addr,
+            host_name: settings.host_name,
             live: ArcSwap::from_pointee(live),
             api_keys: settings.api_keys,
             enable_scale_out: settings.enable_scale_out,
@@ -110,6 +124,7 @@ impl Node {
             vocabulary: Vocabulary::default(),
             record: settings.record.then(Record::default),
             responses: settings.responses_api_store.then(Arc::default),
+            loaded: Arc::new(Loaded::new(settings.load_time)),
             background,
             counts,
             engine,
@@ -146,7 +161,12 @@ impl Node {
 
     /// Sixteen hexadecimal digits that this node has not used before.
     pub(super) fn fresh_id(&self) -> String {
-        format!("{:016x}", self.ids.next())
+        format!("{:016x}", self.fresh_number())
+    }
+
+    /// A number that this node has not used before.
+    pub(super) fn fresh_number(&self) -> u64 {
+        self.ids.next()
     }
 }
 

@@ -131,17 +131,21 @@ pub(super) fn typed(status: StatusCode, content_type: HeaderValue, body: Bytes) 
 
 /// A stream of events.
 pub(super) fn stream(events: Events) -> Reply {
-    streaming(Body::Events(Box::new(events)))
+    stream_of("text/event-stream; charset=utf-8", events)
+}
+
+/// The same of this `content-type`.
+pub(super) fn stream_of(content_type: &'static str, events: Events) -> Reply {
+    streaming(content_type, Body::Events(Box::new(events)))
 }
 
 /// A stream of events that are made elsewhere.
 pub(super) fn feed(feed: impl Feed + 'static) -> Reply {
-    streaming(Body::Feed(Box::new(feed)))
+    streaming("text/event-stream; charset=utf-8", Body::Feed(Box::new(feed)))
 }
 
-fn streaming(body: Body) -> Reply {
-    let content_type = HeaderValue::from_static("text/event-stream; charset=utf-8");
-    headed(StatusCode::OK, Some(content_type), body)
+fn streaming(content_type: &'static str, body: Body) -> Reply {
+    headed(StatusCode::OK, Some(HeaderValue::from_static(content_type)), body)
 }
 
 /// Half of a JSON body under a head that promises all of it.

@@ -16,6 +16,8 @@ pub(super) type Ticket = u64;
 pub(super) struct Request {
     /// Its tokens.
     pub(super) sequence: Sequence,
+    /// When its model is there: its prefill does not begin before.
+    pub(super) ready: Instant,
     /// From the end of its prefill to its first token, at most [`PAUSE_MAX`].
     pub(super) first_token: Duration,
     /// To reach it.
@@ -135,6 +137,11 @@ impl Batch {
         self.waiting.len()
     }
 
+    /// Whether whoever arrives now would have to wait for others.
+    pub(super) fn is_busy(&self) -> bool {
+        self.running.len() >= self.slots || !self.waiting.is_empty() || self.is_paused()
+    }
+
     /// Of those that wait, how many came while the engine was paused.
     pub(super) fn held_count(&self) -> usize {
         self.paused_at.map_or(0, |first| self.waiting.range(first..).count())
@@ -176,7 +183,7 @@ impl Batch {
             request.signal.wake();
             let cached = request.sequence.tokens_in(share.found());
             let (prefill_begins, prefill_ends) =
-                self.prefill(ticket, request.sequence.prompt - cached, now);
+                self.prefill(ticket, request.sequence.prompt - cached, (now, request.ready));
             let admitted = Running {
                 request,
                 admitted: now,
@@ -190,17 +197,22 @@ impl Batch {
         }
     }
 
-    /// When a prefill of so many tokens begins and ends.
-    fn prefill(&mut self, ticket: Ticket, tokens: usize, now: Instant) -> (Instant, Instant) {
+    /// When a prefill of so many tokens begins and ends, if its model is `ready` then.
+    fn prefill(
+        &mut self,
+        ticket: Ticket,
+        tokens: usize,
+        (now, ready): (Instant, Instant),
+    ) -> (Instant, Instant) {
         if self.prefill_rate == 0 || tokens == 0 {
-            return (now, now);
+            return (now.max(ready), now.max(ready));
         }
         let running = &self.running;
         let ends = |ticket: &Ticket| running.get(ticket).map(|running| running.prefill_ends);
         while self.prefills.front().and_then(ends).is_some_and(|ends| ends <= now) {
             self.prefills.pop_front();
         }
-        let begins = self.prefills.back().and_then(ends).unwrap_or(now);
+        let begins = self.prefills.back().and_then(ends).unwrap_or(now).max(ready);
         let takes = Duration::from_secs_f64(tokens as f64 / f64::from(self.prefill_rate));
         self.prefills.push_back(ticket);
         (begins, begins + takes.min(PAUSE_MAX))
@@ -210,12 +222,14 @@ impl Batch {
     fn end_prefill(&mut self, ticket: Ticket, left: &Running, now: Instant) {
         let Some(place) = self.prefills.iter().position(|other| *other == ticket) else { return };
         self.prefills.remove(place);
-        let spared = left.prefill_ends.saturating_duration_since(left.prefill_begins.max(now));
+        let mut spared = left.prefill_ends.saturating_duration_since(left.prefill_begins.max(now));
         if spared.is_zero() {
             return;
         }
         for behind in self.prefills.range(place..) {
             if let Some(running) = self.running.get_mut(behind) {
+                let Running { prefill_begins, request, .. } = &*running;
+                spared = spared.min(prefill_begins.saturating_duration_since(request.ready));
                 running.prefill_begins -= spared;
                 running.prefill_ends -= spared;
                 running.request.signal.wake();

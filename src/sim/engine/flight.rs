@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
@@ -44,6 +44,17 @@ pub(in crate::sim) struct Job {
     pub(in crate::sim) answer: Vec<u32>,
 }
 
+/// What holds for a job beside its tokens.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sim) struct Start {
+    /// With whom it shares blocks of the cache.
+    pub(in crate::sim) salt: u64,
+    /// When its model is there.
+    pub(in crate::sim) ready: Instant,
+    /// The least time from the end of the prefill to the first token.
+    pub(in crate::sim) first_token: Duration,
+}
+
 /// A request, from its arrival until its last byte is handed to the connection. Dropped before it is finished, it is one
 /// that its client left.
 pub(in crate::sim) struct Flight {
@@ -69,20 +80,15 @@ enum Phase {
 }
 
 impl Flight {
-    /// One more request; its blocks are found by those of the same salt, and its first token takes at least `first_token`.
-    pub(in crate::sim) fn begin(
-        node: &Arc<Node>,
-        job: &Job,
-        salt: u64,
-        first_token: Duration,
-    ) -> Self {
+    /// One more request.
+    pub(in crate::sim) fn begin(node: &Arc<Node>, job: &Job, start: Start) -> Self {
         let engine = &node.engine;
         let sequence = if engine.cache.prefix_caching {
-            Sequence::named(job, salt, engine.cache.block_size)
+            Sequence::named(job, start.salt, engine.cache.block_size)
         } else {
             Sequence::unnamed(job, engine.cache.block_size)
         };
-        let phase = engine.begin(sequence, first_token).map_or_else(Phase::Refused, Phase::Waits);
+        let phase = engine.begin(sequence, start).map_or_else(Phase::Refused, Phase::Waits);
         Self { node: node.clone(), phase, sleep: None, cached: 0, made: AtomicUsize::new(0) }
     }
 

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use self::batch::{Batch, Left, Request, Ticket};
 use self::cache::Cache;
 pub(super) use self::cache::Queries;
-pub(super) use self::flight::{Finish, Flight, Job};
+pub(super) use self::flight::{Finish, Flight, Job, Start};
 use self::sequence::Sequence;
 pub(super) use self::sequence::salt;
 use self::signal::Signal;
@@ -40,6 +40,8 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) enum Health {
     /// It does.
     Serves,
+    /// It does, but as many as may wait do so already.
+    Full,
     /// It is being shut down: it finishes what it has, and takes nothing.
     Drains,
     /// It is dead.
@@ -52,6 +54,8 @@ pub(super) struct Engine {
     /// Tokens of answers, counted as they are made.
     generated: AtomicU64,
     counts: watch::Sender<Counts>,
+    /// Requests that may wait.
+    waiting_max: usize,
     /// As it was started.
     pub(super) cache: CacheConfig,
 }
@@ -105,7 +109,7 @@ impl Engine {
     pub(super) fn new(settings: &Settings, counts: watch::Sender<Counts>) -> Self {
         let cache = Cache::new(settings.num_gpu_blocks());
         let state = State {
-            batch: Batch::new(settings.max_num_seqs, settings.prefill_rate, cache),
+            batch: Batch::new(settings.slots(), settings.prefill_rate, cache),
             totals: Totals::new(settings.max_model_len),
             health: Health::Serves,
         };
@@ -113,6 +117,7 @@ impl Engine {
             state: Mutex::new(state),
             generated: AtomicU64::new(0),
             counts,
+            waiting_max: settings.waiting_max(),
             cache: CacheConfig {
                 block_size: settings.block_size,
                 prefix_caching: settings.prefix_caching,
@@ -169,16 +174,20 @@ impl Engine {
     ///
     /// # Errors
     /// It takes none.
-    fn begin(&self, sequence: Sequence, first_token: Duration) -> Result<Begun, Health> {
+    fn begin(&self, sequence: Sequence, start: Start) -> Result<Begun, Health> {
         let mut state = self.lock();
         if state.health != Health::Serves {
             return Err(state.health);
+        }
+        if state.batch.is_busy() && state.batch.waiting_count() >= self.waiting_max {
+            return Err(Health::Full);
         }
         let signal = Arc::<Signal>::default();
         let arrived = Instant::now();
         let request = Request {
             sequence,
-            first_token: first_token.min(PAUSE_MAX),
+            ready: start.ready,
+            first_token: start.first_token.min(PAUSE_MAX),
             signal: signal.clone(),
             arrived,
         };

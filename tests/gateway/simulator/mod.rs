@@ -1,4 +1,5 @@
-//! The simulated node tells the story of a vLLM 0.32 node: each test is one thing that a gateway relies on.
+//! The simulated node tells the story of a vLLM 0.32 node, or of an Ollama one: each test is one thing that a gateway relies
+//! on.
 
 mod answers;
 mod audio;
@@ -12,6 +13,7 @@ mod faults_process;
 mod generate;
 mod messages;
 mod metrics;
+mod ollama;
 mod operating;
 mod recorded;
 mod refusals;

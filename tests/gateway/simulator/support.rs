@@ -75,7 +75,7 @@ impl Node {
         let mut socket = TcpStream::connect(self.sim.addr()).await.unwrap();
         let body = body.to_string();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: sim\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
              content-length: {}\r\nx-request-id: ID\r\n{header}\r\n",
             body.len()
         );

@@ -54,6 +54,7 @@ impl Watched {
     fn arrive(&mut self, prompt: &[u32], answer: usize) -> Ticket {
         let request = Request {
             sequence: sequence(prompt, &vec![5; answer], 0),
+            ready: self.now,
             first_token: Duration::ZERO,
             signal: Default::default(),
             arrived: self.now,
