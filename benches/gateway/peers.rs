@@ -195,6 +195,7 @@ defaults
   timeout client 600s
   timeout server 600s
   option httplog
+  option http-no-delay
   log stdout format raw local0
 frontend clients
   bind {address} backlog 4096

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ring::rand::SecureRandom;
 use ring::{digest, hmac, rand};
 use subtle::ConstantTimeEq;
@@ -14,7 +14,12 @@ use crate::config::KeyConfig;
 use crate::names::KeyName;
 
 /// The headers that may carry a credential, in the order in which they decide (SPEC 3).
-const CREDENTIALS: [&str; 4] = ["x-proxy-secret", "x-internal-auth", "x-api-key", "authorization"];
+static CREDENTIALS: [HeaderName; 4] = [
+    HeaderName::from_static("x-proxy-secret"),
+    HeaderName::from_static("x-internal-auth"),
+    HeaderName::from_static("x-api-key"),
+    header::AUTHORIZATION,
+];
 
 /// Who a request comes from, and what they may do.
 #[derive(Debug)]
@@ -82,11 +87,11 @@ pub struct Twice(pub &'static str);
 /// [`Twice`]: which of the two counts is anybody's guess.
 pub fn presented(headers: &HeaderMap) -> Result<Option<Presented<'_>>, Twice> {
     let mut first = None;
-    for name in CREDENTIALS {
+    for name in &CREDENTIALS {
         let mut values = headers.get_all(name).iter();
         let value = values.next();
         if values.next().is_some() {
-            return Err(Twice(name));
+            return Err(Twice(name.as_str()));
         }
         first = first.or(value.map(|value| Presented(secret_of(name, value))));
     }
@@ -95,13 +100,13 @@ pub fn presented(headers: &HeaderMap) -> Result<Option<Presented<'_>>, Twice> {
 
 /// True for headers that carry a client's credential: they end at the gateway.
 pub fn is_credential(name: &str) -> bool {
-    CREDENTIALS.contains(&name)
+    CREDENTIALS.iter().any(|known| known == name)
 }
 
 /// The key in a header's value. In `Authorization` another scheme than Bearer opens nothing.
-fn secret_of<'v>(name: &str, value: &'v HeaderValue) -> &'v [u8] {
+fn secret_of<'v>(name: &HeaderName, value: &'v HeaderValue) -> &'v [u8] {
     let value = value.as_bytes();
-    if name != "authorization" {
+    if *name != header::AUTHORIZATION {
         return value;
     }
     match value.split_at_checked("Bearer ".len()) {

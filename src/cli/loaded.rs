@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Boot, Failed, complain};
-use crate::config::{self, Config, Settings, Source};
+use crate::config::{self, Config, Problems, Settings, Source};
 use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
 use crate::reload::NotTaken;
@@ -21,8 +21,8 @@ pub(super) struct Loaded {
 impl Loaded {
     /// Reads and builds everything; warnings go to standard error. No node is asked.
     pub(super) fn of(boot: &Boot) -> Result<Self, Failed> {
-        let (settings, source) = boot.resolve()?;
-        let config = config::load(&source)?;
+        let source = boot.source()?;
+        let (settings, config) = Problems::both(boot.settings(&source), config::load(&source))?;
         if config.keys.is_empty() && !settings.listen.ip().is_loopback() {
             return Err(Failed::NotTaken(NotTaken::NoKeys));
         }

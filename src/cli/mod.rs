@@ -24,6 +24,9 @@ use crate::config::{Settings, SettingsArgs};
 /// `EX_CONFIG` of sysexits.h: a supervisor need not try again before somebody edits a file.
 const BAD_CONFIG: u8 = 78;
 
+/// As clap ends on flags that it does not take.
+const BAD_USAGE: u8 = 2;
+
 /// A gateway in front of GPU nodes that run vLLM.
 #[derive(Parser)]
 #[command(name = "sluice", version, args_conflicts_with_subcommands = true)]
@@ -79,6 +82,8 @@ enum Failed {
     Config(Problems),
     /// Exit code 78, found while starting.
     NotTaken(crate::reload::NotTaken),
+    /// Exit code 2.
+    Usage(String),
     /// Exit code 1.
     Runtime(String),
     /// Exit code 1; why is told already.
@@ -128,6 +133,10 @@ pub fn run() -> ExitCode {
             complain(&format!("sluice: {why}"));
             ExitCode::from(BAD_CONFIG)
         }
+        Err(Failed::Usage(why)) => {
+            complain(&format!("sluice: {why}"));
+            ExitCode::from(BAD_USAGE)
+        }
         Err(Failed::Runtime(why)) => {
             complain(&format!("sluice: {why}"));
             ExitCode::FAILURE
@@ -139,13 +148,22 @@ pub fn run() -> ExitCode {
 impl Boot {
     /// The settings, and where the configuration is.
     fn resolve(&self) -> Result<(Settings, Source), Problems> {
+        let source = self.source()?;
+        Ok((self.settings(&source)?, source))
+    }
+
+    /// Where the configuration is.
+    fn source(&self) -> Result<Source, Problems> {
         let mut environment = Environment::of_process();
         if let Some(path) = &self.env_file {
             environment = environment.with_file(path)?;
         }
-        let settings = Settings::resolve(&self.settings, &environment, &self.config)?;
-        let (dir, backend) = (self.config.clone(), self.backend.clone());
-        Ok((settings, Source { dir, environment, backend }))
+        Ok(Source { dir: self.config.clone(), environment, backend: self.backend.clone() })
+    }
+
+    /// The settings, of flags, environment and server.yaml.
+    fn settings(&self, source: &Source) -> Result<Settings, Problems> {
+        Settings::resolve(&self.settings, &source.environment, &source.dir)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `sluice sim`: one simulated node, until a signal or its own end.
 
+use std::io::ErrorKind;
+
 use super::serve::{Order, Signals};
 use super::{Failed, bind, runtime, say};
 use crate::sim::{Settings, Simulator};
@@ -18,7 +20,11 @@ async fn simulate(mut settings: Settings) -> Result<(), Failed> {
     let (kind, timeout) = (settings.kind.name(), settings.shutdown_timeout);
     // Without a name it has none.
     settings.host_name = std::fs::read_to_string(HOST_NAME).ok().map(|name| name.trim().to_owned());
-    let simulator = Simulator::start(listener, settings).await.map_err(failed)?;
+    let started = Simulator::start(listener, settings).await;
+    let simulator = started.map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => Failed::Usage(error.to_string()),
+        _ => failed(error),
+    })?;
     say(&format!("a simulated {kind} node answers on http://{}", simulator.addr()));
     let order = loop {
         tokio::select! {

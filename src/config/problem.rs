@@ -121,6 +121,21 @@ impl Problems {
         self.more += other.more;
     }
 
+    /// Both values, or all that is wrong with either.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub fn both<A, B>(one: Result<A, Self>, other: Result<B, Self>) -> Result<(A, B), Self> {
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(mut problems), Err(more)) => {
+                problems.append(more);
+                Err(problems)
+            }
+            (Err(problems), Ok(_)) | (Ok(_), Err(problems)) => Err(problems),
+        }
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -12,8 +12,9 @@ use super::Gateway;
 use super::ambiguous::refuse_ambiguous;
 use super::body;
 use super::context::{Forward, RequestContext};
+use super::forward::{TRACE_PARENT, UP_REQUEST_ID};
 use super::model::{read_named, rename};
-use super::reply::{REQUEST_ID, Stop};
+use super::reply::Stop;
 use super::stored::Stored;
 use crate::access::keys::{self, Key};
 use crate::access::permission;
@@ -106,8 +107,8 @@ impl Gateway {
 /// Names the request, and the dialect in which its errors are told.
 fn identify(session: &Session, ctx: &mut RequestContext) {
     let request = session.req_header();
-    ctx.id = RequestId::of(request.headers.get(REQUEST_ID));
-    let parent = request.headers.get("traceparent");
+    ctx.id = RequestId::of(request.headers.get(UP_REQUEST_ID));
+    let parent = request.headers.get(TRACE_PARENT);
     ctx.trace = parent.and_then(|value| TraceParent::parse(value.as_bytes()));
     ctx.dialect = Dialect::of(request.uri.path());
 }

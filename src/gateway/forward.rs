@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
@@ -12,17 +13,18 @@ use super::context::{Forward, RequestContext};
 use super::reply::REQUEST_ID;
 use crate::refusal::Refusal;
 use crate::upstream::client;
+use crate::wire::address::push_ip;
 use crate::wire::splice::Pieces;
 
 /// Headers of a client's that go up as they are. Whatever is not here, or in a route's `forward_headers`, ends at the
 /// gateway: cookies, credentials, `Forwarded`, and names that a WSGI server would take for others.
-const GO_UP: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT];
+static GO_UP: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT];
 
 /// Families of headers that go up: versions and betas of the two APIs.
 const GO_UP_PREFIXES: [&str; 2] = ["anthropic-", "openai-"];
 
 /// Headers of a node's that end at the gateway: what it runs on, credentials, and what speaks of its own origin.
-const STAY_UP: [HeaderName; 14] = [
+static STAY_UP: [HeaderName; 14] = [
     HeaderName::from_static("keep-alive"),
     header::SERVER,
     header::SET_COOKIE,
@@ -39,12 +41,15 @@ const STAY_UP: [HeaderName; 14] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-const UP_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const UP_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
+pub(super) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The longest IPv6 address, in letters.
+const IP_BYTES_MAX: usize = 45;
 
 /// Headers that a request has when it leaves, mostly: room for them is made once.
 const HEADERS: usize = 12;
@@ -166,7 +171,12 @@ fn goes_up(name: &HeaderName, forward: &Forward) -> bool {
 /// `X-Forwarded-*` as we know it; what a client claims is not passed on.
 fn say_who_asks(session: &Session, headers: &mut HeaderMap) {
     let client = session.client_addr().and_then(|address| address.as_inet());
-    if let Some(client) = client.and_then(|client| client.ip().to_string().try_into().ok()) {
+    let text = client.map(|client| {
+        let mut text = Vec::with_capacity(IP_BYTES_MAX);
+        push_ip(&mut text, client.ip());
+        HeaderValue::from_maybe_shared(Bytes::from(text))
+    });
+    if let Some(Ok(client)) = text {
         headers.insert(FORWARDED_FOR, client);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -180,20 +190,20 @@ fn say_who_asks(session: &Session, headers: &mut HeaderMap) {
 
 /// Takes off what ends here, and adds what every answer has.
 pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
-    for name in &STAY_UP {
-        head.remove_header(name);
-    }
-    for name in of_one_hop(&head.headers) {
-        head.remove_header(&name);
-    }
+    let hops = of_one_hop(&head.headers);
     let credential =
         ctx.forward.as_ref().and_then(|forward| forward.route.upstream.credential.as_ref());
-    if let Some(key) = credential.map(|credential| credential.key.as_bytes()) {
-        let tells = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), key).is_some();
-        let telling = head.headers.iter().filter(|(_, value)| tells(value));
-        for name in telling.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            head.remove_header(&name);
-        }
+    let key = credential.map(|credential| credential.key.as_bytes());
+    let tells = |value: &HeaderValue| {
+        key.is_some_and(|key| memchr::memmem::find(value.as_bytes(), key).is_some())
+    };
+    let stays = |(name, value): &(&HeaderName, &HeaderValue)| {
+        STAY_UP.contains(name) || hops.contains(name) || tells(value)
+    };
+    // One or two of a handful: to look for each of the list would cost more.
+    while let Some((name, _)) = head.headers.iter().find(stays) {
+        let name = name.clone();
+        head.remove_header(&name);
     }
     ctx.add_own_headers(head)
 }

@@ -83,11 +83,12 @@ pub struct Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = RequestContext;
+    /// In a box: Pingora keeps it in a future of many layers, and moves that about.
+    type CTX = Box<RequestContext>;
 
     /// Starts the clock and pins the configuration of this moment.
-    fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(self.live.load_full(), self.drain.enter())
+    fn new_ctx(&self) -> Box<RequestContext> {
+        Box::new(RequestContext::new(self.live.load_full(), self.drain.enter()))
     }
 
     /// No module of Pingora's: an answer goes by as it is.
@@ -97,7 +98,7 @@ impl ProxyHttp for Gateway {
     async fn request_filter(
         &self,
         session: &mut Session,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<bool> {
         self.set_timers(session);
         let answer = match self.admit(session, ctx).await {
@@ -115,7 +116,7 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
         forward::peer(session, ctx).await
     }
@@ -128,7 +129,7 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         _: RawFd,
         _: Option<&Digest>,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.pooled = reused;
         Ok(())
@@ -139,7 +140,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         let pieces = ctx.pieces();
         *request = forward::request(session, ctx, pieces.as_ref(), request.version)?;
@@ -155,7 +156,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         _: &mut Option<Bytes>,
         _: bool,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.replay.piece_taken(session);
         if !ctx.may_send_again() && !ctx.may_be_stale() {
@@ -170,7 +171,7 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         self.judge(response.status, ctx)
     }
@@ -180,7 +181,7 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         if !response.status.is_informational() {
             ctx.body = None;
@@ -195,7 +196,7 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
         self.note_response(ctx, body.as_ref());
         ctx.answer.pass(body, end);
@@ -206,7 +207,7 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         _: &HttpPeer,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let Some(forward) = &ctx.forward {
@@ -227,7 +228,7 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
         _: bool,
     ) -> Box<Error> {
         ctx.replay.remove(session);
@@ -241,7 +242,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> FailToProxy {
         ctx.replay.remove(session);
         let error_code = self.tell_failure(session, error, ctx).await;
@@ -253,7 +254,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: Option<&Error>,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) {
         ctx.replay.remove(session);
         if error.is_some_and(failure::is_clients) {
@@ -264,14 +265,14 @@ impl ProxyHttp for Gateway {
     }
 
     /// Failures are in the access log and the metrics, once.
-    fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<RequestContext>, _: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _: &Session,
-        _: &RequestContext,
+        _: &Box<RequestContext>,
         _: &Error,
         _: ProxyWarnLogContext,
     ) -> bool {

@@ -52,7 +52,8 @@ pub(super) async fn read_named(
                 ctx.stored.read(&head)?;
                 named = head.model_at.map(Named::Json);
             }
-            Err(Unreadable::Malformed(_)) if kind == BodyKind::Opaque => {}
+            // Bytes of another kind may have any number of brackets.
+            Err(Unreadable::Malformed(_) | Unreadable::TooDeep) if kind == BodyKind::Opaque => {}
             Err(why) => return Err(json_refusal(&why).into()),
         }
     }

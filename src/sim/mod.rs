@@ -18,10 +18,11 @@
 //! - An upload may be as large as any body. vLLM takes 25 MiB, unless `VLLM_MAX_AUDIO_CLIP_FILESIZE_MB` says otherwise, and
 //!   ten minutes of sound. What it holds is not listened to: the answer is its length and a hash.
 //! - Vectors have 64 numbers of 32 bits and can be cut to any length (`dimensions`). One request has 2,048 inputs at most.
-//! - Errors inside the messages of a chat are not found, nor is a format that is none; where a chat is to be embedded,
-//!   pictures are refused.
+//! - Errors inside the messages of a chat and the prompts of a completion are not found, nor is a format that is none, nor
+//!   those of fields that change nothing here; where a chat is to be embedded, pictures are refused.
 //! - A prompt that is too long is always counted in tokens; vLLM refuses the longest by their letters.
-//! - An answer has 128 choices at most, `logit_bias` and the like change nothing, and how likely tokens were is made up.
+//! - A completion has 1,024 prompts at most, an answer 128 choices and 200,000 likelihoods; `logit_bias` and the like
+//!   change nothing, and how likely tokens were is made up.
 //! - An answer that ends by itself has no token for its end, unless it is JSON or a call.
 //! - What could become a stop string is sent at once; vLLM holds back as many letters as the string has, but one.
 //! - `/scale_elastic_ep` takes any size, and no time.

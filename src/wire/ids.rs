@@ -29,7 +29,10 @@ impl RequestId {
                     .iter()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
         };
-        Self(from_client.filter(fit).cloned().unwrap_or_else(fresh))
+        // A copy: the value itself is a part of the request's whole head, which the id outlives.
+        let own =
+            from_client.filter(fit).and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
+        Self(own.unwrap_or_else(fresh))
     }
 
     /// As a text.
@@ -124,6 +127,15 @@ mod tests {
         let (first, second) = (id.of_try(), id.of_try());
         assert!(first.to_str().unwrap().starts_with("a-") && first.len() == 10);
         assert_ne!(first, second);
+    }
+
+    #[test]
+    fn an_id_holds_no_more_than_itself() {
+        let head = Bytes::from(vec![b'a'; 1 << 20]);
+        let value = HeaderValue::from_maybe_shared(head.slice(..8)).unwrap();
+        let id = RequestId::of(Some(&value));
+        assert_eq!(id.as_str(), "aaaaaaaa");
+        assert!(!head.as_ptr_range().contains(&id.as_str().as_ptr()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What goes over the wire. Pure: bytes in, values out; no socket, no clock, no Pingora.
 
+pub mod address;
 pub mod events;
 pub mod field;
 pub mod form;

@@ -225,3 +225,18 @@ async fn a_refused_body_is_read_to_its_end_and_its_connection_lives_on() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_no_json_passes_where_nobody_knows_what_it_is() {
+    let node = Scripted::replying("{}").await;
+    let gateway = TestGateway::start(&format!(
+        "routes:\n  - {{ path: /any, methods: [POST], upstream_url: 'http://{}/any' }}\n",
+        node.addr
+    ))
+    .await;
+    let brackets = [b"\0".as_slice(), &b"[".repeat(200)].concat();
+    for body in [brackets, b"{".repeat(200), b"plain".to_vec()] {
+        let reply = gateway.post("/any").body(body.clone()).send().await.unwrap();
+        assert_eq!(reply.status(), 200, "{body:?}");
+    }
+}

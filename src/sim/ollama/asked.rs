@@ -136,7 +136,8 @@ impl Asked {
         (model, options): (&Model, &Options),
         prompt: Prompt,
     ) -> Result<Answer, Refusal> {
-        let room = call.node.max_model_len.saturating_sub(prompt.ids.len());
+        let context = call.node.max_model_len.min(options.shape.num_ctx);
+        let room = context.saturating_sub(prompt.ids.len());
         let named = usize::try_from(options.num_predict).ok();
         let most = named.map_or(room, |named| named.min(room));
         let thoughts = self.thoughts(model, most);

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
 use super::refusal::Refusal;
-use super::request::streamed;
+use super::request::{is_on, streamed};
 use super::said::Said;
 use super::turns::Turns;
 use crate::sim::call::Length;
@@ -143,7 +143,7 @@ pub(super) fn stream_usage(body: &Value) -> Result<StreamUsage, Refusal> {
             "Stream options can only be defined when `stream=True`. (parameter=stream_options)";
         return Err(Refusal::value("stream_options", says.to_owned()));
     }
-    let on = |name: &str| options.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let on = |name: &str| is_on(options, name);
     Ok(match (on("include_usage"), on("continuous_usage_stats")) {
         (false, _) => StreamUsage::Never,
         (true, false) => StreamUsage::Last,

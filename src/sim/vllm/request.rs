@@ -4,6 +4,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::refusal::{Refusal, python};
+use super::schema::{switch, whole};
 use crate::names::ModelName;
 use crate::sim::call::{Call, Length};
 use crate::sim::engine::{self, Finish};
@@ -163,14 +164,14 @@ fn tokens_asked(named: i64, max: usize) -> Result<usize, Refusal> {
     Err(Refusal::value("max_tokens", format!("{says} (parameter=max_tokens, value={named})")))
 }
 
-/// An integer field of `body`; null is as good as none.
+/// An integer field of `body`, or what pydantic takes for one; null is as good as none.
 ///
 /// # Errors
 /// It is something else.
 pub(super) fn integer(body: &Value, field: &'static str) -> Result<Option<i64>, Refusal> {
     match body.get(field) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_i64().map(Some).ok_or_else(|| Refusal::Schema {
+        Some(value) => whole(value).map(Some).ok_or_else(|| Refusal::Schema {
             kind: "int_type",
             field,
             says: "Input should be a valid integer",
@@ -198,5 +199,19 @@ pub(super) fn list<'a>(body: &'a Value, field: &'static str) -> Result<&'a [Valu
 
 /// Whether `body` asks for a stream.
 pub(super) fn streamed(body: &Value) -> bool {
-    body.get("stream").and_then(Value::as_bool).unwrap_or(false)
+    is_on(body, "stream")
+}
+
+/// A switch of the body, or what pydantic takes for one.
+pub(super) fn is_on(body: &Value, name: &str) -> bool {
+    body.get(name).and_then(switch).unwrap_or(false)
+}
+
+/// A number of the body, or what pydantic takes for one.
+pub(super) fn number(body: &Value, name: &str) -> Option<f64> {
+    match body.get(name)? {
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Bool(on) => Some(f64::from(u8::from(*on))),
+        value => value.as_f64(),
+    }
 }

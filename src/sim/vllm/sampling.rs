@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::refusal::Refusal;
-use super::request::integer;
+use super::request::{integer, is_on, number};
 use super::said::Stops;
 
 /// Choices of one request at most: far more than anyone shows, few enough to be counted. vLLM has no bound.
@@ -11,6 +11,10 @@ const CHOICES_MAX: usize = 128;
 
 /// Tokens told of in the place of one at most: vLLM's `--max-logprobs`.
 const LOGPROBS_MAX: i64 = 20;
+
+/// Likelihoods in one answer: some seconds of work that nothing else of the node waits for, a hundred megabytes. vLLM has
+/// no bound.
+const LIKELIHOODS_MAX: usize = 200_000;
 
 /// What a request asks of the sampler.
 pub(super) struct Sampling {
@@ -33,6 +37,22 @@ pub(super) struct Told {
     pub(super) ids: bool,
 }
 
+impl Told {
+    /// Refuses to tell more of so many tokens than anyone reads.
+    ///
+    /// # Errors
+    /// It would be.
+    pub(super) fn check(&self, tokens: usize) -> Result<(), Refusal> {
+        let each = self.logprobs.map_or(0, |top| top + 1);
+        match each.saturating_mul(tokens) {
+            0..=LIKELIHOODS_MAX => Ok(()),
+            all => Err(plain(format!(
+                "The simulator tells of at most {LIKELIHOODS_MAX} likelihoods in one answer, not of {all}."
+            ))),
+        }
+    }
+}
+
 impl Sampling {
     /// Reads `body`, of which `logprobs` is known: how likely the answer's tokens were means one thing in a chat and another
     /// elsewhere.
@@ -51,7 +71,7 @@ impl Sampling {
             ids: is_on(body, "return_token_ids"),
         };
         let stops = stops(body)?;
-        if choices > 1 && body.get("temperature").and_then(Value::as_f64) == Some(0.0) {
+        if choices > 1 && number(body, "temperature") == Some(0.0) {
             return Err(plain(format!("n must be 1 when using greedy sampling, got {choices}.")));
         }
         if choices > CHOICES_MAX {
@@ -87,11 +107,6 @@ pub(super) fn stops_of(texts: Vec<String>, shown: bool) -> Result<Stops, Refusal
     Ok(Stops { texts, shown })
 }
 
-/// A switch of the body.
-pub(super) fn is_on(body: &Value, name: &str) -> bool {
-    body.get(name).and_then(Value::as_bool).unwrap_or(false)
-}
-
 /// The number of choices asked for.
 fn choices(body: &Value) -> Result<usize, Refusal> {
     let n = integer(body, "n")?.unwrap_or(1);
@@ -106,7 +121,7 @@ fn choices(body: &Value) -> Result<usize, Refusal> {
 /// # Errors
 /// A number is out of its bounds.
 pub(super) fn check(body: &Value) -> Result<(), Refusal> {
-    let number = |name: &str| body.get(name).and_then(Value::as_f64);
+    let number = |name: &str| number(body, name);
     for name in ["presence_penalty", "frequency_penalty"] {
         if let Some(penalty) = number(name).filter(|penalty| !(-2.0..=2.0).contains(penalty)) {
             return Err(plain(format!("{name} must be in [-2, 2], got {penalty:?}.")));

@@ -26,6 +26,23 @@ async fn without_engine() -> Scripted {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_mistakes_of_all_files_are_told_at_once() {
+    let dir = folder(&[
+        ("config/server.yaml", "max_timeuot: 5s\n"),
+        (
+            "config/routes.yaml",
+            "routes:\n  - {path: /a, methods: [POTS], upstream_url: 'http://h'}\n",
+        ),
+        ("config/keys.yaml", "keys:\n  - {name: a}\n"),
+    ]);
+    let ended = sluice(dir.path(), &["check"], &[]).await;
+    assert_eq!(ended.code, 78);
+    for told in ["server.yaml:1:1", "routes.yaml:2:26", "keys.yaml:2"] {
+        assert!(ended.err.contains(told), "{told}: {}", ended.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn online_asks_every_node_and_says_what_each_needs() {
     let (good, closed, dead) = (node(&["llama", "qwen"]).await, locked("sk-node").await, nowhere());
     let (engine, bare) = (without_engine().await, Scripted::replying("hello").await);

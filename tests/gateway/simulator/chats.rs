@@ -174,3 +174,32 @@ async fn likelihoods_are_told_of_every_token_and_are_the_same_in_a_stream() {
         assert_eq!(Value::from(parts.collect::<Vec<_>>()), whole[field], "{field}");
     }
 }
+
+#[tokio::test]
+async fn what_pydantic_takes_for_a_number_or_a_switch_is_one() {
+    let fields = json!({"n": "2", "max_tokens": 3.0, "temperature": "0.5", "logprobs": "yes", "top_logprobs": "1"});
+    let reply = answered("Hi", fields).await;
+    assert_eq!(reply["choices"].as_array().unwrap().len(), 2, "{reply}");
+    assert_eq!(reply["usage"]["completion_tokens"], 6);
+    let likelihoods = &reply["choices"][1]["logprobs"]["content"];
+    assert_eq!(likelihoods[0]["top_logprobs"].as_array().unwrap().len(), 1);
+    let node = Node::start().await;
+    let body = with(chat("Hi"), json!({"stream": 1, "stream_options": {"include_usage": "on"}}));
+    let chunks = chunks(&node.bytes(CHAT, &body, "").await);
+    assert!(chunks[chunks.len() - 2].contains(r#""choices":[],"usage":"#));
+    for (fields, at) in [
+        (json!({"stop": ["a", 7]}), "body.stop"),
+        (json!({"stream_options": 5}), "body.stream_options"),
+        (json!({"stream_options": {"include_usage": "x"}}), "body.stream_options.include_usage"),
+        (json!({"stream": 2}), "body.stream"),
+    ] {
+        assert_eq!(answered("Hi", fields).await["error"]["param"], at);
+    }
+}
+
+#[tokio::test]
+async fn no_more_likelihoods_are_told_than_anyone_reads() {
+    let wish = json!({"n": 128, "max_tokens": 150, "logprobs": true, "top_logprobs": 20});
+    let reply = answered("Hi", wish).await;
+    assert!(reply["error"]["message"].as_str().unwrap().contains("at most 200000 likelihoods"));
+}

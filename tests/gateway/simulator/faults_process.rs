@@ -63,7 +63,7 @@ async fn sigterm_ends_streams_and_then_the_process() {
 #[tokio::test]
 async fn flags_that_fit_no_node_are_told() {
     let (says, code) = ended(sim(&["--max-num-seqs", "0"]).spawn().unwrap()).await;
-    assert_eq!((says.as_str(), code), ("sluice: --max-num-seqs must be at least 1\n", Some(1)));
+    assert_eq!((says.as_str(), code), ("sluice: --max-num-seqs must be at least 1\n", Some(2)));
     let (says, code) = ended(sim(&["--fault", "nonsense"]).spawn().unwrap()).await;
     assert!(says.contains("`nonsense` is no fault: write status=CODE"), "{says}");
     assert_eq!(code, Some(2));

@@ -6,10 +6,9 @@ use crate::sim::call::Length;
 use crate::sim::vllm::instance::{instance_of, python_json};
 use crate::sim::vllm::prompt::{Turn, content, text_field};
 use crate::sim::vllm::refusal::Refusal;
-use crate::sim::vllm::request::streamed;
+use crate::sim::vllm::request::{is_on, streamed};
 use crate::sim::vllm::said::Said;
-use crate::sim::vllm::sampling::is_on;
-use crate::sim::vllm::schema::{Field, Kind};
+use crate::sim::vllm::schema::{Field, Kind, whole};
 use crate::sim::vllm::tools::{Called, Choice, Tool};
 
 /// What a chat looks like. Messages are not looked into.
@@ -26,6 +25,7 @@ pub(super) const FORM: [&[Field]; 1] = [&[
     Field::nullable("seed", Kind::Whole(i64::MIN)),
     Field::nullable("stop", Kind::TextOrList),
     Field::nullable("stream", Kind::Switch),
+    Field::nullable("stream_options", Kind::StreamOptions),
     Field::nullable("temperature", Kind::Number),
     Field::nullable("top_p", Kind::Number),
     Field::nullable("tools", Kind::Tools),
@@ -75,7 +75,7 @@ pub(super) fn check(body: &Value) -> Result<(), Refusal> {
 }
 
 fn check_logprobs(body: &Value) -> Result<(), Refusal> {
-    let number = |name: &str| body.get(name).and_then(Value::as_i64);
+    let number = |name: &str| body.get(name).and_then(whole);
     if number("prompt_logprobs").is_some() && streamed(body) {
         let says = "`prompt_logprobs` are not available when `stream=True`.";
         return refused("prompt_logprobs", says);

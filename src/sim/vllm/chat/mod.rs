@@ -13,10 +13,10 @@ use self::script::ChatScript;
 use super::openai::{self, Answer};
 use super::prompt::{asked, called, conversation};
 use super::refusal::Refusal;
-use super::request::{integer, list, streamed};
+use super::request::{integer, is_on, list, streamed};
 use super::said::Said;
-use super::sampling::{Sampling, is_on};
-use super::schema::form_of;
+use super::sampling::Sampling;
+use super::schema::{form_of, whole};
 use super::tools::Choice;
 use crate::sim::call::Call;
 use crate::sim::engine::Job;
@@ -54,6 +54,7 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
     let prompt = Prompt::of(&conversation, &ids, (told, is_on(&body, "return_prompt_text")));
     let job = Job { prompt: ids, answer: said.ids() };
     let answer = Answer { said: vec![said], choices, prompt_tokens: job.prompt.len() };
+    told.check(answer.tokens())?;
     let flight = call.begin(&job);
     let (id, created, model) = (call.id(), unix_seconds(), quoted(model.as_str()));
     let (data, object) = match streamed(&body) {
@@ -76,6 +77,6 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
 
 /// For how many tokens in the place of each it is to be told how likely they were.
 fn logprobs(body: &Value) -> Option<i64> {
-    let top = body.get("top_logprobs").and_then(Value::as_i64).unwrap_or_default();
+    let top = body.get("top_logprobs").and_then(whole).unwrap_or_default();
     is_on(body, "logprobs").then_some(top)
 }

@@ -9,7 +9,9 @@ use crate::sim::engine::Flight;
 use crate::sim::text::within_quotes;
 use crate::sim::vllm::logprobs::{self, Columns};
 use crate::sim::vllm::openai::{Answer, FINGERPRINT, stop_reason};
-use crate::sim::vllm::sampling::{Told, is_on};
+use crate::sim::vllm::request::is_on;
+use crate::sim::vllm::sampling::Told;
+use crate::sim::vllm::schema::whole;
 
 /// One answer.
 pub(super) struct Completion {
@@ -41,7 +43,7 @@ impl Echo {
     pub(super) fn of(body: &Value) -> Self {
         match is_on(body, "echo") && !is_on(body, "return_token_ids") {
             false => Self::Never,
-            true if body.get("max_tokens").and_then(Value::as_i64) == Some(0) => Self::Alone,
+            true if body.get("max_tokens").and_then(whole) == Some(0) => Self::Alone,
             true => Self::First,
         }
     }

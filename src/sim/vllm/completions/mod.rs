@@ -11,10 +11,10 @@ use self::prompts::{Prompt, prompts};
 use self::script::CompletionScript;
 use super::openai::{self, Answer};
 use super::refusal::Refusal;
-use super::request::{integer, streamed};
+use super::request::{integer, is_on, streamed};
 use super::said::Said;
-use super::sampling::{Sampling, is_on};
-use super::schema::{Field, Kind, form_of};
+use super::sampling::Sampling;
+use super::schema::{Field, Kind, form_of, whole};
 use crate::sim::call::{Call, Length};
 use crate::sim::engine::Job;
 use crate::sim::node::unix_seconds;
@@ -33,6 +33,7 @@ const FORM: [&[Field]; 1] = [&[
     Field::nullable("seed", Kind::Whole(i64::MIN)),
     Field::nullable("stop", Kind::TextOrList),
     Field::nullable("stream", Kind::Switch),
+    Field::nullable("stream_options", Kind::StreamOptions),
     Field::nullable("suffix", Kind::Text),
     Field::nullable("temperature", Kind::Number),
     Field::nullable("top_p", Kind::Number),
@@ -54,7 +55,7 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
     let prompts = prompts(call, &body)?;
     let echo = Echo::of(&body);
     let length = length(call, &body, (&prompts, echo))?;
-    let logprobs = body.get("logprobs").and_then(Value::as_i64);
+    let logprobs = body.get("logprobs").and_then(whole);
     let Sampling { choices, stops, mut told } = Sampling::of(&body, logprobs)?;
     if echo != Echo::Never && told.logprobs.is_some() {
         told.prompt_logprobs = told.logprobs;
@@ -66,6 +67,7 @@ pub(super) async fn answer(call: &Call) -> Result<Reply, Refusal> {
         answer: said.iter().flat_map(Said::ids).collect(),
     };
     let answer = Answer { said, choices, prompt_tokens: job.prompt.len() };
+    told.check(answer.tokens())?;
     let flight = call.begin(&job);
     let (id, created, model) = (call.id(), unix_seconds(), quoted(model.as_str()));
     let data = if streamed(&body) { "data: " } else { "" };
@@ -92,12 +94,12 @@ fn length(
 }
 
 fn check_logprobs(body: &Value) -> Result<(), Refusal> {
-    if streamed(body) && body.get("prompt_logprobs").is_some_and(Value::is_i64) {
+    if streamed(body) && body.get("prompt_logprobs").and_then(whole).is_some() {
         let says =
             "`prompt_logprobs` are not available when `stream=True`. (parameter=prompt_logprobs)";
         return Err(Refusal::value("prompt_logprobs", says.to_owned()));
     }
-    match body.get("logprobs").and_then(Value::as_i64) {
+    match body.get("logprobs").and_then(whole) {
         Some(count) if count < -1 => {
             let says = format!(
                 "`logprobs` must be a positive value or -1. (parameter=logprobs, value={count})"

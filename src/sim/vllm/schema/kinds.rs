@@ -32,6 +32,8 @@ pub(in crate::sim::vllm) enum Kind {
     TextOrList,
     /// A list of functions that the model may call.
     Tools,
+    /// `StreamOptions`
+    StreamOptions,
     /// `Sequence`
     Sequence,
     /// `list[int] | list[list[int]] | str | list[str]`
@@ -71,11 +73,8 @@ impl Kind {
                 }
             }
             Self::List => list(value, at, wrong),
-            Self::TextOrList if value.is_string() || value.is_array() => {}
-            Self::TextOrList => {
-                text(value, at, wrong);
-                list(value, at, wrong);
-            }
+            Self::TextOrList => text_or_list(value, at, wrong),
+            Self::StreamOptions => stream_options(value, at, wrong),
             Self::Tools => tools(value, at, wrong),
             Self::Sequence => sequence(value, at, wrong),
             Self::Inputs => inputs(value, at, wrong),
@@ -102,6 +101,11 @@ pub(in crate::sim::vllm) fn whole(value: &Value) -> Option<i64> {
 pub(in crate::sim::vllm) fn switch(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(on) => Some(*on),
+        Value::Number(number) => match number.as_f64() {
+            Some(1.0) => Some(true),
+            Some(0.0) => Some(false),
+            _ => None,
+        },
         Value::String(word) => match word.to_ascii_lowercase().as_str() {
             "1" | "true" | "t" | "yes" | "y" | "on" => Some(true),
             "0" | "false" | "f" | "no" | "n" | "off" => Some(false),
@@ -165,6 +169,35 @@ fn one_of_all(value: &Value, types: &[&[&str]], at: &str, wrong: &mut Vec<Wrong>
         let says = format!("Input should be {expected}");
         let error = Wrong::new("literal_error", at.to_owned(), says, value);
         wrong.push(error.with(format!("{{'expected': \"{expected}\"}}")));
+    }
+}
+
+fn text_or_list(value: &Value, at: &str, wrong: &mut Vec<Wrong>) {
+    let mut texts = Vec::new();
+    match value {
+        Value::String(_) => return,
+        Value::Array(items) => {
+            for (place, item) in items.iter().enumerate() {
+                text(item, &format!("{at}.{place}"), &mut texts);
+            }
+        }
+        _ => list(value, at, &mut texts),
+    }
+    if !texts.is_empty() {
+        text(value, at, wrong);
+        wrong.append(&mut texts);
+    }
+}
+
+fn stream_options(value: &Value, at: &str, wrong: &mut Vec<Wrong>) {
+    if !value.is_object() {
+        let says = "Input should be a valid dictionary or object to extract fields from";
+        return wrong.push(Wrong::new("model_attributes_type", at.to_owned(), says, value));
+    }
+    for name in ["include_usage", "continuous_usage_stats"] {
+        if let Some(value) = value.get(name).filter(|value| !value.is_null()) {
+            Kind::Switch.check(value, &format!("{at}.{name}"), wrong);
+        }
     }
 }
 

@@ -137,3 +137,13 @@ async fn vectors_load_a_model_too() {
     assert!(Duration::from_nanos(load) + LOAD_TIME / 10 >= LOAD_TIME, "{load}");
     assert_eq!(in_memory(&node).await, ["nomic-embed-text:latest"]);
 }
+
+#[tokio::test]
+async fn an_answer_ends_where_the_context_does() {
+    let node = node().await;
+    let options = json!({"options": {"num_ctx": 64, "num_predict": 1000}});
+    let reply = answer(&node, CHAT, &whole("sim-llama", options)).await;
+    let tokens = |name: &str| reply[name].as_u64().unwrap();
+    assert_eq!(tokens("prompt_eval_count") + tokens("eval_count"), 64);
+    assert_eq!(reply["done_reason"], "length");
+}

@@ -1,0 +1,175 @@
+//! What is told of one request: a handful of handles and short copies, spelled out by the writer. Nothing here holds on to
+//! the request itself, whose head may be a megabyte: thousands of lines may wait.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::Method;
+use pingora_proxy::Session;
+
+use super::json::Object;
+use crate::access::keys::Key;
+use crate::gateway::context::RequestContext;
+use crate::names::ModelName;
+use crate::refusal::Refusal;
+use crate::upstream::Upstream;
+use crate::wire::ids::RequestId;
+
+/// Longest text of a caller's in a line, in bytes: a model's name, a path.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// The status of a request whose client left before there was one: nginx's, which log readers know.
+const CLIENT_LEFT: u16 = 499;
+
+/// What is told of a request.
+pub(super) struct Line {
+    time: SystemTime,
+    id: RequestId,
+    trace: Option<String>,
+    who: Option<Who>,
+    client: Option<SocketAddr>,
+    method: Cow<'static, str>,
+    path: Box<str>,
+    status: u16,
+    error: Option<&'static str>,
+    model: Option<ModelName>,
+    upstream: Option<Arc<Upstream>>,
+    node: Option<SocketAddr>,
+    tries: usize,
+    stream: bool,
+    bytes_in: usize,
+    bytes_out: usize,
+    first_byte: Option<Duration>,
+    duration: Duration,
+    client_left: bool,
+}
+
+/// Who asked.
+enum Who {
+    Known(Arc<Key>),
+    /// 8 hex digits of what was presented.
+    Unknown(String),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(key) => f.write_str(key.name.as_str()),
+            Self::Unknown(print) => write!(f, "unknown:{print}"),
+        }
+    }
+}
+
+impl Line {
+    /// The line of a request that ended.
+    pub(super) fn of(session: &Session, ctx: &RequestContext) -> Self {
+        let request = session.req_header();
+        let unknown = || ctx.unknown_key.clone().map(Who::Unknown);
+        let since = |at: Instant| at.duration_since(ctx.started);
+        Self {
+            time: SystemTime::now(),
+            id: ctx.id.clone(),
+            trace: ctx.trace.as_ref().map(|trace| trace.trace_id().to_owned()),
+            who: ctx.key.clone().map(Who::Known).or_else(unknown),
+            client: session.client_addr().and_then(|address| address.as_inet().copied()),
+            method: method(&request.method),
+            path: cut(request.uri.path()).into(),
+            status: if ctx.answer.status == 0 { CLIENT_LEFT } else { ctx.answer.status },
+            error: ctx.refused.as_ref().map(Refusal::code),
+            model: ctx.model.as_ref().map(short),
+            upstream: ctx.forward.as_ref().map(|forward| forward.route.upstream.clone()),
+            node: ctx.node_address,
+            tries: ctx.tries,
+            stream: ctx.stream,
+            bytes_in: session.body_bytes_read(),
+            bytes_out: session.body_bytes_sent(),
+            first_byte: ctx.answer.first_byte.map(since),
+            duration: ctx.started.elapsed(),
+            client_left: ctx.client_left,
+        }
+    }
+
+    /// For machines.
+    pub(super) fn write_json(&self, out: &mut Vec<u8>) {
+        let mut line = Object::open(out);
+        line.plain("time", &humantime::format_rfc3339_micros(self.time));
+        line.text("id", self.id.as_str());
+        line.text_if("trace", self.trace.as_deref());
+        match &self.who {
+            Some(Who::Known(key)) => line.text("key", key.name.as_str()),
+            Some(unknown) => line.plain("key", unknown),
+            None => {}
+        }
+        line.address("client", self.client);
+        line.text("method", &self.method);
+        line.text("path", &self.path);
+        line.number("status", self.status.into());
+        line.text_if("error", self.error);
+        line.text_if("model", self.model.as_ref().map(ModelName::as_str));
+        line.text_if("upstream", self.upstream.as_ref().map(|upstream| upstream.name.as_str()));
+        line.address("node", self.node);
+        line.number("tries", self.tries as u64);
+        line.switch("stream", self.stream);
+        line.number("bytes_in", self.bytes_in as u64);
+        line.number("bytes_out", self.bytes_out as u64);
+        if let Some(first_byte) = self.first_byte {
+            line.millis("first_byte_ms", first_byte);
+        }
+        line.millis("duration_ms", self.duration);
+        line.switch("client_left", self.client_left);
+        line.close();
+    }
+
+    /// For people.
+    pub(super) fn write_text(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        let time = humantime::format_rfc3339_millis(self.time);
+        let client = self.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+        let key = self.who.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        write!(
+            out,
+            "{time} {client} {} {} {} {:.1} ms key={key} model={} upstream={} id={}",
+            self.method,
+            self.path.escape_debug(),
+            self.status,
+            self.duration.as_secs_f64() * 1e3,
+            self.model.as_ref().map_or("-", ModelName::as_str).escape_debug(),
+            self.upstream.as_ref().map_or("-", |upstream| upstream.name.as_str()),
+            self.id.as_str()
+        )?;
+        if let Some(error) = self.error {
+            write!(out, " error={error}")?;
+        }
+        if self.tries > 1 {
+            write!(out, " tries={}", self.tries)?;
+        }
+        if self.client_left {
+            out.write_all(b" client-left")?;
+        }
+        Ok(())
+    }
+}
+
+/// The methods that have a name of their own; others are as long as their client likes.
+fn method(method: &Method) -> Cow<'static, str> {
+    const KNOWN: [&str; 9] =
+        ["POST", "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.map_or_else(|| cut(method.as_str()).to_owned().into(), Cow::Borrowed)
+}
+
+/// The name itself, unless it is too long for a line.
+fn short(model: &ModelName) -> ModelName {
+    if model.as_str().len() <= TEXT_BYTES_MAX { model.clone() } else { cut(model.as_str()).into() }
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
