@@ -44,7 +44,7 @@ need_debian() {
   for package in "${missing[@]}"; do have "$package" || die "$package is installed, and still not found in PATH"; done
 }
 
-# need_build: cargo, and what Pingora's C dependencies (zlib-ng, zstd, ring) are built with.
+# need_build: cargo, and what the C dependencies (zlib-ng, zstd, ring, jemalloc) are built with.
 need_build() {
   if ! command -v cargo >/dev/null && [[ -x $HOME/.cargo/bin/cargo ]]; then PATH=$HOME/.cargo/bin:$PATH; fi
   command -v cargo >/dev/null || die "cargo is missing. Install Rust (https://rustup.rs) and run again."
