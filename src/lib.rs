@@ -51,6 +51,9 @@
 //! - **`explain` is the code that serves**: a choice carries its reason as a plain word, and a test sends what it explains.
 //! - **rustls with ring**: nothing of the system's is linked but libc.
 //! - **jemalloc**: glibc's cost per request doubles after a burst of streams, jemalloc's does not.
+//! - **A stream of our own to plain nodes** (`upstream/connection.rs`), below Pingora's client: the head of a request and
+//!   its body leave in one packet, which saves a system call here and a wake-up there.
+//! - **No read buffer before a client's connection**: Pingora's own of 64 KiB would be zeroed for each connection.
 //! - **The request's context in a box**: inside Pingora's future of many layers it would be there many times over.
 
 pub mod names;

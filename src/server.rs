@@ -15,10 +15,11 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::apps::http_app::HttpServer;
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::Fds;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
-use pingora_proxy::ProxyServiceBuilder;
+use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -32,6 +33,7 @@ use crate::reload::{NotTaken, Reloader};
 use crate::routing::responses::{RESPONSES_MAX, Responses};
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
+use crate::upstream::connection::Connections;
 use crate::upstream::refresh::{self, Refresher};
 use crate::upstream::resolve::{self, Resolve};
 
@@ -40,6 +42,13 @@ const BACKLOG: u32 = 4_096;
 
 /// Idle connections to nodes, in all.
 const NODE_CONNECTIONS_IDLE_MAX: usize = 4_096;
+
+/// Before a client's connection: none. Pingora reads heads and bodies into buffers of their own; one of its 64 KiB more
+/// would have to be zeroed for each connection, which costs as much as the connection.
+const READ_BUFFER_BYTES: usize = 0;
+
+/// Towards a client: the head and the body of an answer of a few pages leave in one packet. Events are not kept back.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 /// What a gateway starts from.
 pub struct Start {
@@ -197,7 +206,7 @@ fn ca_file(settings: &Settings) -> Option<String> {
 fn public_service(
     settings: &Settings,
     gateway: Gateway,
-) -> Service<pingora_proxy::HttpProxy<Gateway>> {
+) -> Service<HttpProxy<Gateway, Connections>> {
     let conf = ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: NODE_CONNECTIONS_IDLE_MAX,
@@ -207,7 +216,9 @@ fn public_service(
     let mut options = HttpServerOptions::default();
     options.h2c = settings.h2c;
     options.h2_idle_timeout = Some(settings.keepalive_timeout);
-    ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options).build()
+    let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
+    // No listener speaks a protocol of its own, so no such session ever comes.
+    builder.custom(Connections, Arc::new(|_, _, _| Box::pin(std::future::ready(None)))).build()
 }
 
 /// Hands a bound socket to a service, under the name by which Pingora looks for inherited ones.
@@ -223,7 +234,8 @@ where
     use pingora_core::services::Service as _;
     let name = socket.local_addr()?.to_string();
     socket.set_nonblocking(true)?;
-    service.add_tcp(&name);
+    let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
+    service.add_listener(ListenerConfig::tcp(name.as_str()).l4_buffer(buffers));
     let mut sockets = Fds::new();
     sockets.add(name, socket.into_raw_fd());
     tasks.spawn(async move {

@@ -143,6 +143,15 @@ pub struct Credential {
     pub key: Arc<str>,
 }
 
+impl Credential {
+    /// True where `text` holds the key.
+    pub fn is_told_by(&self, text: &[u8]) -> bool {
+        // Most headers are shorter than a key: a look at the length is enough.
+        let key = self.key.as_bytes();
+        text.len() >= key.len() && memchr::memmem::find(text, key).is_some()
+    }
+}
+
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Credential({}: ***)", self.header)

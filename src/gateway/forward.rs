@@ -9,37 +9,41 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_proxy::Session;
 
-use super::context::{Forward, RequestContext};
+use super::context::RequestContext;
 use super::reply::REQUEST_ID;
 use crate::refusal::Refusal;
-use crate::upstream::client;
+use crate::upstream::{client, connection};
 use crate::wire::address::push_ip;
 use crate::wire::splice::Pieces;
 
-/// Headers of a client's that go up as they are. Whatever is not here, or in a route's `forward_headers`, ends at the
-/// gateway: cookies, credentials, `Forwarded`, and names that a WSGI server would take for others.
-static GO_UP: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT];
-
-/// Families of headers that go up: versions and betas of the two APIs.
-const GO_UP_PREFIXES: [&str; 2] = ["anthropic-", "openai-"];
+/// Headers of a client's that go up as they are, and families of them: versions and betas of the two APIs. Whatever is not
+/// here, or in a route's `forward_headers`, ends at the gateway: cookies, credentials, `Forwarded`, and names that a WSGI
+/// server would take for others.
+fn is_for_nodes(name: &str) -> bool {
+    let family = name.starts_with("anthropic-") || name.starts_with("openai-");
+    matches!(name, "content-type" | "accept" | "user-agent") || family && !name.contains('_')
+}
 
 /// Headers of a node's that end at the gateway: what it runs on, credentials, and what speaks of its own origin.
-static STAY_UP: [HeaderName; 14] = [
-    HeaderName::from_static("keep-alive"),
-    header::SERVER,
-    header::SET_COOKIE,
-    header::WWW_AUTHENTICATE,
-    header::PROXY_AUTHENTICATE,
-    header::ALT_SVC,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::LOCATION,
-    header::ACCESS_CONTROL_ALLOW_ORIGIN,
-    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    header::ACCESS_CONTROL_ALLOW_HEADERS,
-    header::ACCESS_CONTROL_ALLOW_METHODS,
-    header::ACCESS_CONTROL_EXPOSE_HEADERS,
-    header::ACCESS_CONTROL_MAX_AGE,
-];
+fn is_for_gateway(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive"
+            | "server"
+            | "set-cookie"
+            | "www-authenticate"
+            | "proxy-authenticate"
+            | "alt-svc"
+            | "strict-transport-security"
+            | "location"
+            | "access-control-allow-origin"
+            | "access-control-allow-credentials"
+            | "access-control-allow-headers"
+            | "access-control-allow-methods"
+            | "access-control-expose-headers"
+            | "access-control-max-age"
+    )
+}
 
 pub(super) const UP_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 pub(super) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -90,13 +94,16 @@ pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<
     // What must not be sent twice cannot be sent on a connection that may be closed.
     if ctx.met_stale || !forward.repeatable {
         // Connections are pooled by this key, too: no other has one that is random.
-        peer.group_key = uuid::Uuid::now_v7().as_u64_pair().1;
+        peer.group_key = uuid::Uuid::new_v4().as_u64_pair().1;
     }
     peer.options.connection_timeout = Some(upstream.timeouts.connect.min(left));
     peer.options.total_connection_timeout = Some(upstream.timeouts.connect.min(left));
     peer.options.read_timeout = Some(left);
     peer.options.write_timeout = Some(left);
     peer.options.idle_timeout = Some(upstream.keepalive_idle);
+    if !upstream.node.url.tls {
+        peer.options.alpn = connection::protocol();
+    }
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Ok(Box::new(peer))
 }
@@ -116,7 +123,8 @@ pub(super) fn request(
     headers.insert(header::HOST, upstream.node.host_header.clone());
     let hops = of_one_hop(&from.headers);
     for (name, value) in &from.headers {
-        if goes_up(name, forward) && !hops.contains(name) {
+        let goes_up = is_for_nodes(name.as_str()) || forward.route.forward_headers.contains(name);
+        if goes_up && !hops.contains(name) {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -160,14 +168,6 @@ fn of_one_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     names.filter(|name| !framing.contains(name)).collect()
 }
 
-fn goes_up(name: &HeaderName, forward: &Forward) -> bool {
-    GO_UP.contains(name)
-        || GO_UP_PREFIXES
-            .iter()
-            .any(|prefix| name.as_str().starts_with(prefix) && !name.as_str().contains('_'))
-        || forward.route.forward_headers.contains(name)
-}
-
 /// `X-Forwarded-*` as we know it; what a client claims is not passed on.
 fn say_who_asks(session: &Session, headers: &mut HeaderMap) {
     let client = session.client_addr().and_then(|address| address.as_inet());
@@ -193,17 +193,15 @@ pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Resul
     let hops = of_one_hop(&head.headers);
     let credential =
         ctx.forward.as_ref().and_then(|forward| forward.route.upstream.credential.as_ref());
-    let key = credential.map(|credential| credential.key.as_bytes());
     let tells = |value: &HeaderValue| {
-        key.is_some_and(|key| memchr::memmem::find(value.as_bytes(), key).is_some())
+        credential.is_some_and(|credential| credential.is_told_by(value.as_bytes()))
     };
     let stays = |(name, value): &(&HeaderName, &HeaderValue)| {
-        STAY_UP.contains(name) || hops.contains(name) || tells(value)
+        is_for_gateway(name.as_str()) || hops.contains(name) || tells(value)
     };
-    // One or two of a handful: to look for each of the list would cost more.
-    while let Some((name, _)) = head.headers.iter().find(stays) {
-        let name = name.clone();
-        head.remove_header(&name);
+    let gone: Vec<_> = head.headers.iter().filter(stays).map(|(name, _)| name.clone()).collect();
+    for name in &gone {
+        head.remove_header(name);
     }
     ctx.add_own_headers(head)
 }

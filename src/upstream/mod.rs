@@ -1,6 +1,7 @@
 //! The nodes: where they are, what they serve, how we ask them something ourselves.
 
 pub mod client;
+pub mod connection;
 pub mod models;
 pub mod node;
 pub mod refresh;
