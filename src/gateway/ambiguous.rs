@@ -1,7 +1,6 @@
 //! What two programs on a request's way might read differently is refused: one of them may be the attacker's.
 
 use http::header;
-use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::reply::Stop;
@@ -20,40 +19,35 @@ pub(super) fn refuse_ambiguous(session: &Session) -> Result<(), Stop> {
     if paths::refused_method(&request.method) || request.headers.contains_key(header::UPGRADE) {
         return Err(paths::upgrade_refused().into());
     }
-    let count = |name| request.headers.get_all(name).iter().count();
-    if count(header::HOST) + usize::from(request.uri.authority().is_some()) == 0
-        || count(header::HOST) > 1
-    {
+    let headers = &request.headers;
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let named = hosts.next().is_some() || request.uri.authority().is_some();
+    if !named || hosts.next().is_some() {
         return refuse("invalid_host", "There must be one Host.");
     }
-    if count(header::CONTENT_LENGTH) > 1 || count(header::TRANSFER_ENCODING) > 1 || is_list(request)
-    {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let (length, encoding) = (lengths.next(), encodings.next());
+    // Pingora takes `13, 13` for one length.
+    let is_list = length.is_some_and(|value| value.as_bytes().contains(&b','));
+    if is_list || lengths.next().is_some() || encodings.next().is_some() {
         return refuse("invalid_framing", "The body's length is told twice.");
     }
-    let encoding = request.headers.get(header::TRANSFER_ENCODING);
-    if encoding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+    let Some(encoding) = encoding else { return Ok(()) };
+    if !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
         return refuse(
             "invalid_framing",
             "The only transfer encoding that is served is `chunked`.",
         );
     }
-    if sent_two_framings(session) {
+    if sent_a_length(session) {
         return refuse("invalid_framing", "The body has a length and is chunked.");
     }
     Ok(())
 }
 
-/// Pingora takes `13, 13` for one length.
-fn is_list(request: &RequestHeader) -> bool {
-    let length = request.headers.get(header::CONTENT_LENGTH);
-    length.is_some_and(|value| value.as_bytes().contains(&b','))
-}
-
 /// Pingora takes `Content-Length` away where `Transfer-Encoding` is there too: what was sent shows in the raw head.
-fn sent_two_framings(session: &Session) -> bool {
-    if !session.req_header().headers.contains_key(header::TRANSFER_ENCODING) {
-        return false;
-    }
+fn sent_a_length(session: &Session) -> bool {
     let Some(http1) = session.as_http1() else { return false };
     let head = http1.get_headers_raw_bytes();
     head.split(|byte| *byte == b'\n').any(|line| {

@@ -48,10 +48,9 @@ impl Cors {
 
     /// The answer to a preflight; none where the request is no preflight, or CORS is off.
     pub(super) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Answer> {
-        let asked = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if self.0 == CorsOrigins::Off
             || *method != Method::OPTIONS
-            || !asked
+            || !headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
             || !headers.contains_key(header::ORIGIN)
         {
             return None;
@@ -69,11 +68,11 @@ impl Cors {
     }
 
     fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let origin = headers.get(header::ORIGIN)?;
+        let origin = || headers.get(header::ORIGIN);
         match &self.0 {
             CorsOrigins::Off => None,
-            CorsOrigins::Any => Some(HeaderValue::from_static("*")),
-            CorsOrigins::List(known) => known.contains(origin).then(|| origin.clone()),
+            CorsOrigins::Any => origin().map(|_| HeaderValue::from_static("*")),
+            CorsOrigins::List(known) => origin().filter(|origin| known.contains(origin)).cloned(),
         }
     }
 }

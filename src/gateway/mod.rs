@@ -1,7 +1,7 @@
 //! The hot path: a request's way from its first byte to its line in the log. The only place that touches a Pingora
 //! session; each hook is a few verbs, and the order of the checks is read in `admit.rs`.
 
-mod access_log;
+pub mod access_log;
 mod admit;
 mod ambiguous;
 mod answer;

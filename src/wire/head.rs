@@ -10,11 +10,15 @@ use std::ops::Range;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::nesting::{self, NESTING_MAX};
 
 /// Top-level fields: vLLM 0.32 knows about 80 for a chat. More are compared in quadratic time.
 const FIELDS_MAX: usize = 1_024;
+
+/// Top-level fields of most requests: more need memory of their own while the head is read.
+const FIELDS: usize = 24;
 
 /// The part of a request's body that the gateway looks at.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,8 +51,7 @@ impl<'a> Field<'a> {
     fn of(raw: Option<&'a RawValue>) -> Self {
         match raw.map(RawValue::get) {
             None | Some("null") => Self::Absent,
-            Some(json) => serde_json::from_str(json)
-                .map_or(Self::NotText, |text: Text<'a>| Self::Text(text.0)),
+            Some(_) => raw.and_then(text_of).map_or(Self::NotText, Self::Text),
         }
     }
 }
@@ -105,9 +108,8 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
         None => (None, None),
         Some(raw) if raw.get() == "null" => (None, None),
         Some(raw) => {
-            let name: Text<'_> =
-                serde_json::from_str(raw.get()).map_err(|_| Unreadable::ModelNotText)?;
-            (Some(name.0), Some(range_in(body, raw.get())))
+            let name = text_of(raw).ok_or(Unreadable::ModelNotText)?;
+            (Some(name), Some(range_in(body, raw.get())))
         }
     };
     Ok(Head {
@@ -122,6 +124,16 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
 /// The text of serde_json's error: a position and what was expected, nothing of the body.
 fn malformed(error: serde_json::Error) -> Unreadable {
     Unreadable::Malformed(error.to_string())
+}
+
+/// The text that `raw` is, if it is one.
+fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        // Nothing to resolve: what stands between the quotes was read as a string already.
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(raw.get()).ok().map(Cow::Owned)
 }
 
 /// Where `part`, borrowed from `whole`, stands in it.
@@ -155,7 +167,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields<'de>, A::Error> {
         let mut fields = RawFields::default();
-        let mut seen: Vec<Cow<'de, str>> = Vec::with_capacity(16);
+        let mut seen = SmallVec::<[Cow<'de, str>; FIELDS]>::new();
         while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
             if seen.contains(&name) {
                 *self.refused = Some(Unreadable::Duplicate(name.into_owned()));

@@ -48,10 +48,8 @@ impl RequestId {
     /// The same with a fresh suffix, for one try. vLLM makes the ids of its answers from what it is sent: the same one
     /// twice would collide.
     pub fn of_try(&self) -> HeaderValue {
-        let fresh = Uuid::now_v7();
         let mut digits = [0; uuid::fmt::Simple::LENGTH];
-        // The first 6 bytes of a version 7 UUID are the time, the last 8 are random.
-        let suffix = &fresh.simple().encode_lower(&mut digits)[24..];
+        let suffix = &Uuid::new_v4().simple().encode_lower(&mut digits)[24..];
         let mut id = Vec::with_capacity(self.0.len() + 1 + suffix.len());
         id.extend_from_slice(self.0.as_bytes());
         id.push(b'-');
@@ -100,7 +98,7 @@ impl TraceParent {
 
     /// The header for a node: the same trace, with us as the parent.
     pub fn child(&self) -> String {
-        let span = Uuid::now_v7().as_u128() as u64;
+        let span = Uuid::new_v4().as_u128() as u64;
         format!("00-{}-{span:016x}-{}", self.trace_id, self.flags)
     }
 

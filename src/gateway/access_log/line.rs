@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Method;
 use pingora_proxy::Session;
 
-use super::json::Object;
+use super::json::{Object, field};
 use crate::access::keys::Key;
 use crate::gateway::context::RequestContext;
 use crate::names::ModelName;
@@ -26,30 +26,50 @@ const TEXT_BYTES_MAX: usize = 256;
 const CLIENT_LEFT: u16 = 499;
 
 /// What is told of a request.
-pub(super) struct Line {
-    time: SystemTime,
-    id: RequestId,
-    trace: Option<String>,
-    who: Option<Who>,
-    client: Option<SocketAddr>,
-    method: Cow<'static, str>,
-    path: Box<str>,
-    status: u16,
-    error: Option<&'static str>,
-    model: Option<ModelName>,
-    upstream: Option<Arc<Upstream>>,
-    node: Option<SocketAddr>,
-    tries: usize,
-    stream: bool,
-    bytes_in: usize,
-    bytes_out: usize,
-    first_byte: Option<Duration>,
-    duration: Duration,
-    client_left: bool,
+pub struct Line {
+    /// When it ended.
+    pub time: SystemTime,
+    /// What it is called.
+    pub id: RequestId,
+    /// Its trace, 32 hex digits.
+    pub trace: Option<String>,
+    /// Who asked.
+    pub who: Option<Who>,
+    /// Where they are.
+    pub client: Option<SocketAddr>,
+    /// Its method.
+    pub method: Cow<'static, str>,
+    /// Its path, cut to 256 bytes.
+    pub path: Box<str>,
+    /// The status of the answer; 499 where the client left before there was one.
+    pub status: u16,
+    /// The code of the refusal.
+    pub error: Option<&'static str>,
+    /// The model that it names, cut to 256 bytes.
+    pub model: Option<ModelName>,
+    /// Where it went.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The node that was asked last.
+    pub node: Option<SocketAddr>,
+    /// How many were asked.
+    pub tries: usize,
+    /// Whether an event stream was asked for.
+    pub stream: bool,
+    /// Bytes of its body.
+    pub bytes_in: usize,
+    /// Bytes of the answer's.
+    pub bytes_out: usize,
+    /// From its first byte to the answer's.
+    pub first_byte: Option<Duration>,
+    /// From its first byte to its end.
+    pub duration: Duration,
+    /// Whether the client left.
+    pub client_left: bool,
 }
 
 /// Who asked.
-enum Who {
+pub enum Who {
+    /// The bearer of this key.
     Known(Arc<Key>),
     /// 8 hex digits of what was presented.
     Unknown(String),
@@ -94,33 +114,36 @@ impl Line {
     }
 
     /// For machines.
-    pub(super) fn write_json(&self, out: &mut Vec<u8>) {
+    pub fn write_json(&self, out: &mut Vec<u8>) {
         let mut line = Object::open(out);
-        line.plain("time", &humantime::format_rfc3339_micros(self.time));
-        line.text("id", self.id.as_str());
-        line.text_if("trace", self.trace.as_deref());
+        line.plain(field!("time"), &humantime::format_rfc3339_micros(self.time));
+        line.text(field!("id"), self.id.as_str());
+        line.text_if(field!("trace"), self.trace.as_deref());
         match &self.who {
-            Some(Who::Known(key)) => line.text("key", key.name.as_str()),
-            Some(unknown) => line.plain("key", unknown),
+            Some(Who::Known(key)) => line.text(field!("key"), key.name.as_str()),
+            Some(unknown) => line.plain(field!("key"), unknown),
             None => {}
         }
-        line.address("client", self.client);
-        line.text("method", &self.method);
-        line.text("path", &self.path);
-        line.number("status", self.status.into());
-        line.text_if("error", self.error);
-        line.text_if("model", self.model.as_ref().map(ModelName::as_str));
-        line.text_if("upstream", self.upstream.as_ref().map(|upstream| upstream.name.as_str()));
-        line.address("node", self.node);
-        line.number("tries", self.tries as u64);
-        line.switch("stream", self.stream);
-        line.number("bytes_in", self.bytes_in as u64);
-        line.number("bytes_out", self.bytes_out as u64);
+        line.address(field!("client"), self.client);
+        line.text(field!("method"), &self.method);
+        line.text(field!("path"), &self.path);
+        line.number(field!("status"), self.status.into());
+        line.text_if(field!("error"), self.error);
+        line.text_if(field!("model"), self.model.as_ref().map(ModelName::as_str));
+        line.text_if(
+            field!("upstream"),
+            self.upstream.as_ref().map(|upstream| upstream.name.as_str()),
+        );
+        line.address(field!("node"), self.node);
+        line.number(field!("tries"), self.tries as u64);
+        line.switch(field!("stream"), self.stream);
+        line.number(field!("bytes_in"), self.bytes_in as u64);
+        line.number(field!("bytes_out"), self.bytes_out as u64);
         if let Some(first_byte) = self.first_byte {
-            line.millis("first_byte_ms", first_byte);
+            line.millis(field!("first_byte_ms"), first_byte);
         }
-        line.millis("duration_ms", self.duration);
-        line.switch("client_left", self.client_left);
+        line.millis(field!("duration_ms"), self.duration);
+        line.switch(field!("client_left"), self.client_left);
         line.close();
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pingora_proxy::Session;
 
-use self::line::Line;
+pub use self::line::{Line, Who};
 use super::context::RequestContext;
 use crate::metrics::Metrics;
 
