@@ -18,6 +18,7 @@ use serde::de::IgnoredAny;
 use sluice::access::keys;
 use sluice::config::{self, Environment, Source};
 use sluice::gateway::Snapshot;
+use sluice::gateway::access_log::{Line, Who};
 use sluice::metrics::Metrics;
 use sluice::routing::table::Found;
 use sluice::upstream::resolve::SystemResolver;
@@ -25,6 +26,9 @@ use sluice::wire::events::Tail;
 use sluice::wire::ids::RequestId;
 use sluice::wire::splice::Pieces;
 use sluice::wire::{head, paths};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A thousand keys and every path of vLLM.
 fn snapshot(metrics: &Metrics) -> Snapshot {
@@ -114,5 +118,43 @@ fn stream(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, admission, body, stream);
+fn access_log(c: &mut Criterion) {
+    let metrics = Metrics::new().unwrap();
+    let snapshot = snapshot(&metrics);
+    let mut headers = HeaderMap::new();
+    headers.insert("x-api-key", HeaderValue::from_static("sk-team-0500"));
+    let presented = keys::presented(&headers).unwrap().unwrap();
+    let key = snapshot.keys.find(presented, SystemTime::now()).unwrap();
+    let line = Line {
+        time: SystemTime::now(),
+        id: RequestId::of(None),
+        trace: None,
+        who: Some(Who::Known(key.clone())),
+        client: Some("192.0.2.1:40000".parse().unwrap()),
+        method: "POST".into(),
+        path: "/v1/chat/completions".into(),
+        status: 200,
+        error: None,
+        model: Some("m".into()),
+        upstream: Some(snapshot.upstreams[0].clone()),
+        node: Some("192.0.2.2:8000".parse().unwrap()),
+        tries: 1,
+        stream: true,
+        bytes_in: 1_024,
+        bytes_out: 65_536,
+        first_byte: Some(Duration::from_millis(20)),
+        duration: Duration::from_millis(1_500),
+        client_left: false,
+    };
+    let mut out = Vec::with_capacity(1_024);
+    c.bench_function("access log: a line of JSON", |b| {
+        b.iter(|| {
+            out.clear();
+            black_box(&line).write_json(&mut out);
+            black_box(out.len())
+        });
+    });
+}
+
+criterion_group!(benches, admission, body, stream, access_log);
 criterion_main!(benches);

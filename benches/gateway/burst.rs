@@ -9,35 +9,56 @@ const STREAMS: usize = 2_000;
 const CHUNKS: usize = 8;
 const PACE: Duration = Duration::from_millis(500);
 
-/// Small slices before and after, of which the median counts.
-const SLICES: usize = 5;
+/// Rounds of small requests before and after.
+const ROUNDS: usize = 9;
 
 /// # Errors
 /// A request was not answered well.
-pub(crate) async fn run(peers: &mut Peers) -> Result<(), String> {
+pub(crate) async fn run(peers: &Peers) -> Result<(), String> {
     println!("\n## {STREAMS} streams at once, and a small request before and after\n");
-    println!("| | before, µs | after, µs | after ÷ before | peak, MB |");
-    println!("|---|---:|---:|---:|---:|");
+    let before = small(peers).await?;
+    let mut peaks = Vec::new();
     for peer in peers.all() {
-        let before = median(peer).await?;
         let look = || peer.processes.resident_kb();
-        let (peak, _) = load::streams_at(peer.address, (STREAMS, CHUNKS, PACE), look).await?;
-        let after = median(peer).await?;
+        peaks.push(load::streams_at(peer.address, (STREAMS, CHUNKS, PACE), look).await?.0);
+    }
+    let after = small(peers).await?;
+    println!(
+        "The machine changes too: the last column is what it is to nginx, after and before.\n"
+    );
+    println!("| | before, µs | after, µs | after ÷ before | peak, MB | ÷ nginx: after ÷ before |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for (place, peer) in peers.all().enumerate() {
+        let to_first = |rounds: &[Vec<f64>]| median(rounds, |round| round[place] / round[0]);
+        let cost = |rounds: &[Vec<f64>]| median(rounds, |round| round[place]);
         println!(
-            "| {} | {before:.1} | {after:.1} | {:.2} | {} |",
+            "| {} | {:.1} | {:.1} | {:.2} | {} | {:.2} |",
             peer.name,
-            after / before,
-            peak / 1024
+            cost(&before),
+            cost(&after),
+            cost(&after) / cost(&before),
+            peaks[place] / 1024,
+            to_first(&after) / to_first(&before)
         );
     }
     Ok(())
 }
 
-async fn median(peer: &super::peers::Peer) -> Result<f64, String> {
-    let mut figures = Vec::new();
-    for _ in 0..SLICES {
-        figures.push(load::small(peer).await?);
+/// The cost of a small request at each peer, round by round; the first peer is nginx.
+async fn small(peers: &Peers) -> Result<Vec<Vec<f64>>, String> {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut round = Vec::new();
+        for peer in peers.all() {
+            round.push(load::small(peer).await?);
+        }
+        rounds.push(round);
     }
+    Ok(rounds)
+}
+
+fn median(rounds: &[Vec<f64>], of: impl Fn(&[f64]) -> f64) -> f64 {
+    let mut figures: Vec<_> = rounds.iter().map(|round| of(round)).collect();
     figures.sort_by(f64::total_cmp);
-    Ok(figures[SLICES / 2])
+    figures[figures.len() / 2]
 }

@@ -93,8 +93,9 @@ impl Arguments {
 }
 
 fn measure(arguments: &Arguments) -> Result<(), String> {
+    // One thread of callers: two would contend with those that are measured for both cores of a small machine.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
@@ -121,7 +122,7 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
     report.print(&arguments.work);
     report::print_idle(&idle);
     if arguments.burst {
-        runtime.block_on(burst::run(&mut peers))?;
+        runtime.block_on(burst::run(&peers))?;
     }
     Ok(())
 }

@@ -1,18 +1,29 @@
 //! A node that streams at a pace, and writes into each chunk when it was sent: what a gateway adds is seen to the
 //! microsecond.
+//!
+//! One thread writes all chunks, each at its own moment. A task a stream with a timer each would not do: timers of a
+//! runtime fire once a millisecond, twenty streams at once, and a gateway would be measured by its backlog.
 
-use std::net::SocketAddr;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{ErrorKind, Write as _};
+use std::net::{SocketAddr, TcpStream as Socket};
 use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 use super::http::find;
 
 /// What a chunk begins with; behind it are nanoseconds.
 pub(crate) const STAMP: &str = "data: {\"sent\":";
+
+/// How long the writer sleeps at most: a new stream waits no longer for its first chunk.
+const LOOK: Duration = Duration::from_micros(200);
 
 static BEGAN: OnceLock<Instant> = OnceLock::new();
 
@@ -32,10 +43,13 @@ impl Node {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
         let listener = listener.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let (streams, asked) = channel();
+        let _detached = std::thread::spawn(move || write_all(&asked));
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                let streams = streams.clone();
                 // A gateway that closes its connection ends it.
-                tokio::spawn(async move { drop(serve(stream).await) });
+                tokio::spawn(async move { drop(serve(stream, streams).await) });
             }
         });
         Ok(Self(address))
@@ -46,8 +60,19 @@ impl Node {
     }
 }
 
+/// A stream that was asked for.
+struct Paced {
+    socket: Socket,
+    begin: Instant,
+    sent: u32,
+    chunks: u32,
+    pace: Duration,
+    /// Where the socket goes when all is sent.
+    done: oneshot::Sender<Socket>,
+}
+
 /// Answers one request after the other: `max_tokens` chunks, one each `pace_ms`.
-async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, streams: Sender<Paced>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut request = Vec::new();
     loop {
@@ -69,31 +94,94 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         }
         let body = String::from_utf8_lossy(&request[head..end]).into_owned();
         request.drain(..end);
-        answer(&mut stream, &body).await?;
+        let number = |name: &str| -> u32 {
+            let rest = body.split_once(name).map_or("", |(_, rest)| rest);
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().unwrap_or(0)
+        };
+        let (done, socket) = oneshot::channel();
+        let asked = Paced {
+            socket: stream.into_std()?,
+            begin: Instant::now(),
+            sent: 0,
+            chunks: number("\"max_tokens\":"),
+            pace: Duration::from_millis(number("\"pace_ms\":").into()),
+            done,
+        };
+        if streams.send(asked).is_err() {
+            return Ok(());
+        }
+        let Ok(socket) = socket.await else { return Ok(()) };
+        stream = TcpStream::from_std(socket)?;
     }
 }
 
-async fn answer(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
-    let number = |name: &str| -> u64 {
-        let rest = body.split_once(name).map_or("", |(_, rest)| rest);
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().unwrap_or(0)
-    };
-    let (chunks, pace) = (number("\"max_tokens\":"), number("\"pace_ms\":"));
-    stream
-        .write_all(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n",
-        )
-        .await?;
-    let begin = tokio::time::Instant::now();
-    for chunk in 0..chunks {
-        tokio::time::sleep_until(begin + Duration::from_millis(pace * chunk)).await;
-        let event = format!(
-            "{STAMP}{:020},\"id\":\"cmpl-0123456789abcdef\",\"object\":\"text_completion\",\"created\":1795201475,\"model\":\"m\",\
-             \"choices\":[{{\"index\":0,\"text\":\" word\",\"logprobs\":null,\"finish_reason\":null}}]}}\n\n",
-            now_ns()
-        );
-        stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
+/// Writes the chunks of all streams, each when it is due.
+fn write_all(asked: &Receiver<Paced>) {
+    let mut streams: Vec<Option<Paced>> = Vec::new();
+    let mut due = BinaryHeap::new();
+    loop {
+        loop {
+            match asked.try_recv() {
+                Ok(stream) => {
+                    due.push(Reverse((stream.begin, streams.len())));
+                    streams.push(Some(stream));
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+        if due.is_empty() {
+            streams.clear();
+        }
+        let next = due.peek().map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()));
+        let wait = next.unwrap_or(LOOK).min(LOOK);
+        if !wait.is_zero() {
+            std::thread::sleep(wait);
+            continue;
+        }
+        let Some(Reverse((_, place))) = due.pop() else { continue };
+        // A gateway that closed its connection has no use for the rest.
+        if let Some(mut stream) = streams[place].take()
+            && stream.write_next().is_ok()
+        {
+            if stream.sent > stream.chunks {
+                let _gone = stream.done.send(stream.socket);
+            } else {
+                due.push(Reverse((stream.begin + stream.pace * stream.sent, place)));
+                streams[place] = Some(stream);
+            }
+        }
     }
-    stream.write_all(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n").await
+}
+
+impl Paced {
+    /// The next chunk, the first one behind the head; after the last one, the end.
+    fn write_next(&mut self) -> std::io::Result<()> {
+        const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
+            transfer-encoding: chunked\r\n\r\n";
+        const END: &str = "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n";
+        let head = if self.sent == 0 { HEAD } else { "" };
+        let text = if self.sent == self.chunks {
+            END.to_owned()
+        } else {
+            let event = format!(
+                "{STAMP}{:020},\"id\":\"cmpl-0123456789abcdef\",\"object\":\"text_completion\",\"created\":1795201475,\"model\":\"m\",\
+                 \"choices\":[{{\"index\":0,\"text\":\" word\",\"logprobs\":null,\"finish_reason\":null}}]}}\n\n",
+                now_ns()
+            );
+            format!("{head}{:x}\r\n{event}\r\n", event.len())
+        };
+        self.sent += 1;
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match self.socket.write(rest) {
+                Ok(written) => rest = &rest[written..],
+                // A gateway that does not read for so long is not measured here.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(LOOK),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }

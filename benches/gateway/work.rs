@@ -59,14 +59,14 @@ impl Work {
         }
     }
 
-    /// Requests in one slice of a round: about half a second of a gateway's work.
+    /// Requests in one slice of a round: a second or two.
     pub(crate) fn requests(self) -> usize {
         match self {
-            Self::Small => 8_000,
+            Self::Small => 24_000,
             Self::Medium => 4_000,
             Self::Large => 500,
-            Self::Connect => 4_000,
-            Self::Bulk => 1_500,
+            Self::Connect => 8_000,
+            Self::Bulk => 3_000,
             Self::Paced => 1_000,
         }
     }
