@@ -1,18 +1,21 @@
 //! The steps of a request's way that are pure functions, one by one: what each costs where nothing else is in the way.
 //!
 //! ```sh
-//! cargo bench --bench hot_path            # all of it
-//! cargo bench --bench hot_path -- body    # some of it
+//! cargo bench --bench hot_path                      # the time of all
+//! cargo bench --bench hot_path -- body              # of some
+//! cargo bench --bench hot_path -- --instructions    # counted by callgrind: the same on every run, below any noise
 //! ```
 
-#![expect(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
+#![expect(clippy::print_stdout, reason = "a bench tells its figures")]
 
 use std::hint::black_box;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::Criterion;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde::de::IgnoredAny;
 use sluice::access::keys;
@@ -30,6 +33,61 @@ use sluice::wire::{head, paths};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// A step, ready to be done again and again.
+type Step = (String, Box<dyn FnMut()>);
+
+/// How often a step is done under callgrind; twice as often in a second run, so that the start is in neither figure.
+const COUNTED: usize = 1_000;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--do", name, times] => {
+            let (_, mut step) = steps().into_iter().find(|(known, _)| known == name).unwrap();
+            (0..times.parse().unwrap()).for_each(|_| step());
+        }
+        ["--instructions"] => {
+            for (name, _) in steps() {
+                let once = instructions(&name, COUNTED);
+                let twice = instructions(&name, 2 * COUNTED);
+                println!("{:>9} {name}", (twice - once) / COUNTED as u64);
+            }
+        }
+        _ => {
+            let mut criterion = Criterion::default().configure_from_args();
+            for (name, mut step) in steps() {
+                criterion.bench_function(&name, |bencher| bencher.iter(&mut step));
+            }
+            criterion.final_summary();
+        }
+    }
+}
+
+/// Instructions of a process that does a step so often.
+fn instructions(name: &str, times: usize) -> u64 {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    valgrind.arg(std::env::current_exe().unwrap()).args(["--do", name, &times.to_string()]);
+    let output = valgrind.output().expect("apt-get install valgrind");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let (_, collected) = told.split_once("Collected : ").expect("callgrind tells what it counted");
+    collected.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn steps() -> Vec<Step> {
+    let metrics = Metrics::new().unwrap();
+    let snapshot = Arc::new(snapshot(&metrics));
+    let mut steps = admission(&snapshot);
+    steps.extend([1 << 10, 64 << 10, 1 << 20].into_iter().flat_map(body));
+    steps.push(events());
+    steps.push(access_log(&snapshot));
+    steps
+}
+
+fn step(name: impl Into<String>, run: impl FnMut() + 'static) -> Step {
+    (name.into(), Box::new(run))
+}
+
 /// A thousand keys and every path of vLLM.
 fn snapshot(metrics: &Metrics) -> Snapshot {
     let dir = tempfile::tempdir().unwrap();
@@ -44,85 +102,75 @@ fn snapshot(metrics: &Metrics) -> Snapshot {
     Snapshot::build(&config, None, &(Arc::new(SystemResolver) as Arc<_>), metrics).unwrap()
 }
 
-fn admission(c: &mut Criterion) {
-    let metrics = Metrics::new().unwrap();
-    let snapshot = snapshot(&metrics);
+fn headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static("Bearer sk-team-0500"));
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    let now = SystemTime::now();
-    c.bench_function("key: found among 1,000", |b| {
-        b.iter(|| {
-            let presented = keys::presented(black_box(&headers)).unwrap().unwrap();
-            black_box(snapshot.keys.find(presented, now).is_some())
-        });
-    });
+    headers
+}
+
+fn admission(snapshot: &Arc<Snapshot>) -> Vec<Step> {
+    let (headers, now) = (headers(), SystemTime::now());
     let uri = Uri::from_static("/v1/chat/completions");
-    c.bench_function("route: path and method, target", |b| {
-        b.iter(|| {
+    let [keys, table, upstream] = std::array::from_fn(|_| snapshot.clone());
+    vec![
+        step("key: found among 1,000", move || {
+            let presented = keys::presented(black_box(&headers)).unwrap().unwrap();
+            black_box(keys.keys.find(presented, now).is_some());
+        }),
+        step("route: path and method, target", move || {
             let path = black_box(&uri).path();
             paths::refuse_ambiguous(&Method::POST, path.as_bytes()).unwrap();
-            let Found::Routes(routes) = snapshot.table.find(&Method::POST, path) else { return };
+            let Found::Routes(routes) = table.table.find(&Method::POST, path) else { return };
             black_box(routes[0].target(&uri, None).unwrap());
-        });
-    });
-    c.bench_function("id: a new one, and that of a try", |b| {
-        b.iter(|| black_box(RequestId::of(None).of_try()));
-    });
-    let upstream = &snapshot.upstreams[0].metrics;
-    c.bench_function("metrics: an answer", |b| {
-        b.iter(|| upstream.answered(black_box(200), black_box(Duration::from_millis(20))));
-    });
+        }),
+        step("id: a new one, and that of a try", || {
+            black_box(RequestId::of(None).of_try());
+        }),
+        step("metrics: an answer", move || {
+            let took = black_box(Duration::from_millis(20));
+            upstream.upstreams[0].metrics.answered(black_box(200), took);
+        }),
+    ]
 }
 
 /// A chat of about so many bytes, the model at its end: the worst place.
-fn chat(bytes: usize) -> Vec<u8> {
+fn body(bytes: usize) -> Vec<Step> {
     let text = "The quick brown fox jumps over. ".repeat(bytes / 32);
-    format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}],"stream":true,"model":"m"}}"#)
-        .into_bytes()
+    let body = Bytes::from(format!(
+        r#"{{"messages":[{{"role":"user","content":"{text}"}}],"stream":true,"model":"m"}}"#
+    ));
+    let at = head::read(&body).unwrap().model_at.unwrap();
+    let [read, skipped, spliced] = std::array::from_fn(|_| body.clone());
+    let size = format!("{} KB", bytes >> 10);
+    vec![
+        step(format!("body: head, {size}"), move || {
+            black_box(head::read(black_box(&read)).unwrap().stream);
+        }),
+        step(format!("body: serde_json's skip, {size}"), move || {
+            serde_json::from_slice::<IgnoredAny>(black_box(&skipped)).unwrap();
+        }),
+        step(format!("body: splice, {size}"), move || {
+            let pieces = Pieces::spliced(&spliced, at.clone(), b"\"another\"");
+            black_box(pieces.map(|piece| piece.len()).sum::<usize>());
+        }),
+    ]
 }
 
-fn body(c: &mut Criterion) {
-    let mut group = c.benchmark_group("body");
-    for bytes in [1 << 10, 64 << 10, 1 << 20] {
-        let body = chat(bytes);
-        group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_with_input(BenchmarkId::new("head", bytes), &body, |b, body| {
-            b.iter(|| black_box(head::read(body).unwrap().stream));
-        });
-        group.bench_with_input(BenchmarkId::new("serde_json's skip", bytes), &body, |b, body| {
-            b.iter(|| serde_json::from_slice::<IgnoredAny>(black_box(body)).unwrap());
-        });
-        let shared = Bytes::from(body);
-        let at = head::read(&shared).unwrap().model_at.unwrap();
-        group.bench_with_input(BenchmarkId::new("splice", bytes), &shared, |b, body| {
-            b.iter(|| {
-                Pieces::spliced(body, at.clone(), b"\"another\"").map(|p| p.len()).sum::<usize>()
-            });
-        });
-    }
-    group.finish();
-}
-
-fn stream(c: &mut Criterion) {
+fn events() -> Step {
     let event = format!(
         "data: {{\"id\":\"chatcmpl-1\",\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
         "x".repeat(120)
     );
     let mut tail = Tail::default();
-    c.bench_function("stream: where an event ends", |b| {
-        b.iter(|| {
-            tail.push(black_box(event.as_bytes()));
-            black_box(tail.between_events())
-        });
-    });
+    step("stream: where an event ends", move || {
+        tail.push(black_box(event.as_bytes()));
+        black_box(tail.between_events());
+    })
 }
 
-fn access_log(c: &mut Criterion) {
-    let metrics = Metrics::new().unwrap();
-    let snapshot = snapshot(&metrics);
-    let mut headers = HeaderMap::new();
-    headers.insert("x-api-key", HeaderValue::from_static("sk-team-0500"));
+fn access_log(snapshot: &Snapshot) -> Step {
+    let headers = headers();
     let presented = keys::presented(&headers).unwrap().unwrap();
     let key = snapshot.keys.find(presented, SystemTime::now()).unwrap();
     let line = Line {
@@ -147,14 +195,9 @@ fn access_log(c: &mut Criterion) {
         client_left: false,
     };
     let mut out = Vec::with_capacity(1_024);
-    c.bench_function("access log: a line of JSON", |b| {
-        b.iter(|| {
-            out.clear();
-            black_box(&line).write_json(&mut out);
-            black_box(out.len())
-        });
-    });
+    step("access log: a line of JSON", move || {
+        out.clear();
+        black_box(&line).write_json(&mut out);
+        black_box(out.len());
+    })
 }
-
-criterion_group!(benches, admission, body, stream, access_log);
-criterion_main!(benches);
