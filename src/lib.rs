@@ -50,7 +50,8 @@
 //! - **Schemas from the structs** that read the files (schemars), so that an editor and the gateway never disagree on a field.
 //! - **`explain` is the code that serves**: a choice carries its reason as a plain word, and a test sends what it explains.
 //! - **rustls with ring**: nothing of the system's is linked but libc.
-//! - **jemalloc**: glibc's cost per request doubles after a burst of streams, jemalloc's does not.
+//! - **jemalloc**, by measurement: with glibc's allocator a small request costs 1.2 times as much, and 1.5 times after a
+//!   burst of 2,000 streams; with mimalloc as much, but a stream takes twice the memory (143 KB to 68).
 //! - **A stream of our own to plain nodes** (`upstream/connection.rs`), below Pingora's client: the head of a request and
 //!   its body leave in one packet, which saves a system call here and a wake-up there.
 //! - **No read buffer before a client's connection**: Pingora's own of 64 KiB would be zeroed for each connection.

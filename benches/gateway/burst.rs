@@ -18,7 +18,7 @@ pub(crate) async fn run(peers: &Peers) -> Result<(), String> {
     println!("\n## {STREAMS} streams at once, and a small request before and after\n");
     let before = small(peers).await?;
     let mut peaks = Vec::new();
-    for peer in peers.all() {
+    for peer in peers.all().filter(|peer| peer.paced) {
         let look = || peer.processes.resident_kb();
         peaks.push(load::streams_at(peer.address, (STREAMS, CHUNKS, PACE), look).await?.0);
     }
@@ -28,7 +28,7 @@ pub(crate) async fn run(peers: &Peers) -> Result<(), String> {
     );
     println!("| | before, µs | after, µs | after ÷ before | peak, MB | ÷ nginx: after ÷ before |");
     println!("|---|---:|---:|---:|---:|---:|");
-    for (place, peer) in peers.all().enumerate() {
+    for (place, peer) in peers.all().filter(|peer| peer.paced).enumerate() {
         let to_first = |rounds: &[Vec<f64>]| median(rounds, |round| round[place] / round[0]);
         let cost = |rounds: &[Vec<f64>]| median(rounds, |round| round[place]);
         println!(
@@ -49,7 +49,7 @@ async fn small(peers: &Peers) -> Result<Vec<Vec<f64>>, String> {
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let mut round = Vec::new();
-        for peer in peers.all() {
+        for peer in peers.all().filter(|peer| peer.paced) {
             round.push(load::small(peer).await?);
         }
         rounds.push(round);

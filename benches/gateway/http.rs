@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::peers::AUTHORIZATION;
-
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -17,9 +15,9 @@ pub(crate) struct Connection {
 }
 
 /// A POST of JSON, ready to be sent.
-pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
+pub(crate) fn post(path: &str, authorization: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: {AUTHORIZATION}\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: {authorization}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::http::{Connection, find, post};
 use super::paced::{STAMP, now_ns};
-use super::peers::{CHAT_PATH, PACED_PATH, Peer};
+use super::peers::{AUTHORIZATION, CHAT_PATH, PACED_PATH, Peer};
 use super::work::Work;
 
 /// Chunks of a stream of [`Work::Bulk`], of which the role, the usage of none and `[DONE]` are two more.
@@ -44,7 +44,7 @@ pub(crate) async fn run(work: Work, peer: &Peer) -> Result<Figures, String> {
         return paced(peer).await.map_err(named);
     }
     let (before, begun) = (peer.processes.cpu_ns(), Instant::now());
-    closed_loop(work, peer.address).await.map_err(named)?;
+    closed_loop(work, peer).await.map_err(named)?;
     let (took, cpu) = (begun.elapsed(), peer.processes.cpu_ns() - before);
     let chunks = if work == Work::Bulk { BULK_TOKENS + 2 } else { 1 };
     let units = (work.requests() * chunks) as f64;
@@ -56,8 +56,8 @@ pub(crate) async fn run(work: Work, peer: &Peer) -> Result<Figures, String> {
 }
 
 /// Each caller asks again as soon as it is answered.
-async fn closed_loop(work: Work, to: SocketAddr) -> Result<(), String> {
-    let request = Arc::new(request(work));
+async fn closed_loop(work: Work, peer: &Peer) -> Result<(), String> {
+    let (to, request) = (peer.address, Arc::new(request(work, peer.authorization)));
     let left = Arc::new(AtomicUsize::new(work.requests()));
     let mut callers = JoinSet::new();
     for _ in 0..work.callers() {
@@ -78,7 +78,7 @@ async fn closed_loop(work: Work, to: SocketAddr) -> Result<(), String> {
 }
 
 /// The request of a kind of work; its answer is about as long as a small one.
-fn request(work: Work) -> Vec<u8> {
+fn request(work: Work, authorization: &str) -> Vec<u8> {
     let words = "The quick brown fox jumps over. ";
     let text = words.repeat(work.body_bytes() / words.len());
     let body = match work {
@@ -89,7 +89,7 @@ fn request(work: Work) -> Vec<u8> {
             r#"{{"model":"m","max_tokens":64,"messages":[{{"role":"user","content":"{text}"}}]}}"#
         ),
     };
-    post(CHAT_PATH, &body)
+    post(CHAT_PATH, authorization, &body)
 }
 
 /// The small request, for whoever wants to know what it costs now.
@@ -137,7 +137,7 @@ pub(crate) async fn streams_at(
         r#"{{"model":"m","stream":true,"prompt":"Hello","max_tokens":{chunks},"pace_ms":{}}}"#,
         pace.as_millis()
     );
-    let request = Arc::new(post(PACED_PATH, &body));
+    let request = Arc::new(post(PACED_PATH, AUTHORIZATION, &body));
     let barrier = Arc::new(Barrier::new(streams + 1));
     let mut callers = JoinSet::new();
     for place in 0..streams {

@@ -7,8 +7,8 @@
 //! cargo bench --bench gateway -- --routers .cache/routers       # also the routers of SGLang and vLLM, from PyPI
 //! ```
 //!
-//! Each does the full work: a key is checked and replaced by the node's own, each request is logged; the routers check no
-//! key and log nothing. The gateway also reads the model, routes by it and counts.
+//! Each does the full work: a key is checked and replaced by the node's own, each request is logged; the routers check at most
+//! the node's own key and replace none, and are given no paced streams. The gateway also reads the model, routes by it and counts.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench tells its figures")]
 #![expect(clippy::disallowed_methods, reason = "its tasks end with the process")]
@@ -109,7 +109,7 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
         eprintln!("round {} of {}", round + 1, arguments.rounds);
         for work in &arguments.work {
             // Whoever comes first meets other caches: each round begins with another.
-            for peer in peers.from(round) {
+            for peer in peers.from(round).filter(|peer| peer.paced || *work != Work::Paced) {
                 let figures = runtime.block_on(load::run(*work, peer))?;
                 report.add(round, *work, peer.name, figures);
             }

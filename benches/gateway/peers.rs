@@ -33,6 +33,10 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) processes: Processes,
+    /// What its clients present.
+    pub(crate) authorization: &'static str,
+    /// It reaches the node that streams at a pace, too.
+    pub(crate) paced: bool,
     /// Its command line, and its configuration.
     described: String,
 }
@@ -72,9 +76,9 @@ impl Peers {
     /// # Errors
     /// One does not.
     pub(crate) async fn ready(&mut self) -> Result<(), String> {
-        let request =
-            post(CHAT_PATH, r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#);
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#;
         for peer in &mut self.peers {
+            let request = post(CHAT_PATH, peer.authorization, body);
             let begun = std::time::Instant::now();
             loop {
                 let asked = async { Connection::open(peer.address).await?.ask(&request).await };
@@ -143,7 +147,7 @@ impl Starter<'_> {
         let line: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let described = format!("{}\n{config}", line.join(" "));
         let processes = self.run(&mut command, name, hint)?;
-        Ok(Peer { name, address, processes, described })
+        Ok(Peer { name, address, processes, authorization: AUTHORIZATION, paced: true, described })
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
@@ -253,7 +257,10 @@ routes:
         command.args(["-m", module, "--host", "127.0.0.1", "--policy", "round_robin"]);
         command.args(["--port", &address.port().to_string(), "--api-key", NODE_KEY]);
         command.args(["--worker-urls", &format!("http://{}", self.node)]);
-        self.peer((name, address), command, ("", &hint))
+        command.args(["--prometheus-port", &free_port()?.port().to_string()]);
+        // Neither puts another key in the place of the client's: clients present the node's.
+        let peer = self.peer((name, address), command, ("", &hint))?;
+        Ok(Peer { authorization: NODE_AUTHORIZATION, paced: false, ..peer })
     }
 }
 
