@@ -1,8 +1,11 @@
 //! A body goes to the node whole, whatever its size and framing, and again to another try; and a client that leaves is
 //! noticed meanwhile. The gate for every new version of Pingora.
 
+use std::os::fd::AsRawFd;
+
 use bytes::Bytes;
 use futures_util::stream;
+use pingora_core::protocols::SocketDigest;
 use reqwest::Body;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -114,6 +117,26 @@ async fn a_body_without_a_new_name_arrives_as_it_was_sent() {
     let reply = gateway.post("/v1/chat/completions").body(sent.clone()).send().await.unwrap();
     assert_eq!(reply.status(), 200);
     assert_eq!(node.seen()[0].body, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_and_its_body_reach_the_node_in_one_packet() {
+    let node = Scripted::start(|_, mut peer| async move {
+        while peer.request().await.is_some() {
+            // The kernel counts the packets of this connection that held something.
+            let socket = SocketDigest::from_raw_fd(peer.stream.as_raw_fd());
+            let packets = socket.tcp_info().unwrap().tcpi_data_segs_in;
+            peer.answer("200 OK", &packets.to_string()).await;
+        }
+    })
+    .await;
+    let gateway = Setup::routes(&aliased(node.addr, 1)).start().await;
+    // With a new name the body has three pieces; the second request goes on the first one's connection.
+    for packets in ["1", "2"] {
+        let request = gateway.post("/v1/chat/completions").body(body(2_000, "short", false));
+        let reply = within(request.send()).await.unwrap();
+        assert_eq!(reply.text().await.unwrap(), packets);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
