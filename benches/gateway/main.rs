@@ -111,11 +111,11 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
             // Whoever comes first meets other caches: each round begins with another.
             for peer in peers.from(round).filter(|peer| peer.paced || *work != Work::Paced) {
                 let figures = runtime.block_on(load::run(*work, peer))?;
-                report.add(round, *work, peer.name, figures);
+                report.add(*work, peer.name, figures);
             }
             if *work == Work::Paced {
                 let direct = runtime.block_on(load::paced_directly(paced.address()))?;
-                report.add(round, *work, "direct", direct);
+                report.add(*work, "direct", direct);
             }
         }
     }

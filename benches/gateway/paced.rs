@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::io::{ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream as Socket};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
@@ -22,7 +22,7 @@ use super::http::find;
 /// What a chunk begins with; behind it are nanoseconds.
 pub(crate) const STAMP: &str = "data: {\"sent\":";
 
-/// How long the writer sleeps at most: a new stream waits no longer for its first chunk.
+/// How long the writer sleeps at most while it has streams: a new one waits no longer for its first chunk.
 const LOOK: Duration = Duration::from_micros(200);
 
 static BEGAN: OnceLock<Instant> = OnceLock::new();
@@ -121,26 +121,24 @@ fn write_all(asked: &Receiver<Paced>) {
     let mut streams: Vec<Option<Paced>> = Vec::new();
     let mut due = BinaryHeap::new();
     loop {
-        loop {
-            match asked.try_recv() {
-                Ok(stream) => {
-                    due.push(Reverse((stream.begin, streams.len())));
-                    streams.push(Some(stream));
-                }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return,
-            }
-        }
         if due.is_empty() {
+            // While other work is measured, it sleeps.
             streams.clear();
+            let Ok(stream) = asked.recv() else { return };
+            due.push(Reverse((stream.begin, 0)));
+            streams.push(Some(stream));
         }
-        let next = due.peek().map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()));
-        let wait = next.unwrap_or(LOOK).min(LOOK);
+        for stream in asked.try_iter() {
+            due.push(Reverse((stream.begin, streams.len())));
+            streams.push(Some(stream));
+        }
+        let Some(Reverse((at, place))) = due.pop() else { continue };
+        let wait = at.saturating_duration_since(Instant::now());
         if !wait.is_zero() {
-            std::thread::sleep(wait);
+            due.push(Reverse((at, place)));
+            std::thread::sleep(wait.min(LOOK));
             continue;
         }
-        let Some(Reverse((_, place))) = due.pop() else { continue };
         // A gateway that closed its connection has no use for the rest.
         if let Some(mut stream) = streams[place].take()
             && stream.write_next().is_ok()

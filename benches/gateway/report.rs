@@ -22,7 +22,7 @@ struct Median {
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, _round: usize, work: Work, name: &'static str, figures: Figures) {
+    pub(crate) fn add(&mut self, work: Work, name: &'static str, figures: Figures) {
         if !self.names.contains(&name) {
             self.names.push(name);
         }

@@ -1,11 +1,13 @@
 //! Nodes that fail before the first byte of their answer: what is tried again, how often, and what the client is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::Response;
 use serde_json::Value;
 use sluice::sim::Fault;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::gateway::{Setup, preset};
 use crate::support::scripted::{Peer, Scripted};
@@ -35,6 +37,27 @@ async fn a_node_that_is_not_there_is_a_502_that_says_so() {
     assert_eq!(refusal(reply).await, (502, "upstream_unreachable".into()));
     let line = gateway.log_lines(1).await.remove(0);
     assert_eq!(line["tries"], 2, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_takes_no_connection_is_given_up_when_the_time_to_connect_is_over() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    // The kernel holds two connections that nobody accepts, and does not answer a third.
+    let _held = [connected(address).await, connected(address).await];
+    let routes = format!(
+        "upstreams:\n  full:\n    kind: vllm\n    nodes: [\"http://{address}\"]\n    models: [m]\n    \
+         timeouts: {{ connect: 300ms }}\n    retry: {{ attempts: 1 }}\nroutes: [{{ preset: vllm, upstream: full }}]\n"
+    );
+    let gateway = Setup::routes(&routes).start().await;
+    let reply = within(gateway.chat("m").send()).await.unwrap();
+    assert_eq!(refusal(reply).await, (502, "upstream_unreachable".into()));
+}
+
+async fn connected(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
