@@ -36,12 +36,30 @@ pub const KEY_BYTES_MAX: usize = 4_096;
 pub const CONNECT: Duration = Duration::from_secs(2);
 /// First byte of an answer: what OpenAI's clients wait by default.
 pub const FIRST_BYTE: Duration = Duration::from_secs(600);
+/// Between bytes of an answer: no engine that works is silent for two minutes, also with a long prompt before ours.
+pub const IDLE: Duration = Duration::from_secs(120);
 /// Idle connections to a node: uvicorn closes after 5 s, and a request must not run into that.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
 /// Tries in all: the first and one more.
 pub const ATTEMPTS: usize = 2;
 /// More tries than this only add load to nodes in trouble.
 pub const ATTEMPTS_MAX: u64 = 10;
+
+/// Nodes of one upstream: more than any cluster has for one model, and each is probed and has series of its own.
+pub const NODES_MAX: usize = 256;
+/// Models that one may fall back to: each is tried while the client waits.
+pub const FALLBACKS_MAX: usize = 16;
+
+/// From one probe of a node to the next: a dead node is noticed within 15 s, and its engine does not feel the question.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// The answer to a probe: as long as connecting may take; an engine that lives answers in milliseconds.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Probes that fail in a row until a node is out: one may be lost, and two may meet a pause of the machine.
+pub const UNHEALTHY_AFTER: u32 = 3;
+/// Probes that succeed in a row until it is back: one may come from a node that is about to die again.
+pub const HEALTHY_AFTER: u32 = 2;
+/// More probes in a row than this are no decision, but a typing error.
+pub const PROBES_MAX: u64 = 100;
 
 /// Shortest wait that may be configured: timers are not finer.
 pub const WAIT_MIN: Duration = Duration::from_millis(1);

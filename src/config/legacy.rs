@@ -8,7 +8,7 @@ use super::keys::{Keys, Places, sha256};
 use super::report::{At, Fault, Report};
 use super::routes::{Line, Routes, address_and_path};
 use super::upstreams::{Upstreams, url, with_defaults};
-use super::{Credential, Declared, KeyConfig, Kind, NodeUrl, Target, presets, values};
+use super::{Credential, Declared, KeyConfig, Kind, NodeUrl, Nodes, Target, presets, values};
 use crate::names::{KeyName, UpstreamName};
 
 /// Variables that bring upstreams.
@@ -157,7 +157,7 @@ fn vllm_key(environment: &Environment, report: &mut Report) -> Option<Credential
 }
 
 fn add_vllm(name: &str, node: NodeUrl, credential: Option<Credential>, routes: &mut Routes<'_>) {
-    let upstream = with_defaults(UpstreamName::from(name), Kind::Vllm, node);
+    let upstream = with_defaults(UpstreamName::from(name), Kind::Vllm, Nodes::Listed(vec![node]));
     let index = routes.add_upstream(super::UpstreamConfig { credential, ..upstream });
     routes.add_preset(presets::vllm(), index, &[]);
 }

@@ -2,18 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_yaml::{Mapping, Value};
-
 use super::environment::Environment;
 use super::keys::Keys;
 use super::problem::{Origin, Problems};
 use super::raw::{RawKeysFile, RawRoutesFile};
-use super::report::{At, Place, Report};
+use super::report::{At, Report};
 use super::routes::Routes;
 use super::typed::{Entry, typed};
 use super::upstreams::{KeyFiles, ReadFile, Upstreams};
-use super::{Config, defaults, document, files, legacy, values};
-use crate::names::ModelName;
+use super::{Config, defaults, document, files, legacy, models};
 
 /// The route table's file, below the directory of the configuration.
 pub const ROUTES_FILE: &str = "routes.yaml";
@@ -180,7 +177,10 @@ impl<'a> Assembly<'a> {
         }
         self.config.routes = routes.list;
         self.config.warnings.append(&mut routes.warnings);
-        self.config.aliases = aliases(raw.aliases.unwrap_or_default(), report);
+        let aliases = raw.aliases.unwrap_or_default();
+        let fallbacks = raw.fallbacks.unwrap_or_default();
+        self.config.fallbacks = models::fallbacks(fallbacks, &aliases, report);
+        self.config.aliases = models::aliases(aliases, report);
     }
 
     /// `--backend`, else the environment; false where neither names a node.
@@ -264,29 +264,4 @@ fn top_level<T: serde::de::DeserializeOwned>(
         return None;
     }
     typed(&mut value, &At::Root, report)
-}
-
-/// `aliases`: another name for a model, one step only.
-fn aliases(map: Mapping, report: &mut Report) -> Vec<(ModelName, ModelName)> {
-    let at = At::Root.key("aliases");
-    let mut aliases = Vec::with_capacity(map.len());
-    for (key, value) in &map {
-        let Some(alias) = key.as_str() else { continue };
-        let at = at.key(alias);
-        let Value::String(text) = value else {
-            report.problem(&at, "this must be a text").hint("name the model that is meant");
-            continue;
-        };
-        let name = values::model(alias);
-        if let Err(fault) = &name {
-            report.fault(&at, fault.clone()).place(Place::Key).hide_last();
-        }
-        if map.contains_key(text.as_str()) {
-            let draft = report.problem(&at, "an alias must lead to a model, not to an alias");
-            draft.quote(text).hint("name the model itself");
-        }
-        let model = report.take(&at, text, values::model(text));
-        aliases.extend(name.ok().zip(model));
-    }
-    aliases
 }

@@ -14,10 +14,13 @@ mod environment;
 mod expand;
 mod files;
 mod givens;
+mod health;
 mod keys;
 mod legacy;
 mod load;
 mod locate;
+mod models;
+mod nodes;
 mod paths;
 mod places;
 mod presets;
@@ -64,6 +67,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// What a caller may write → the model that is asked.
     pub aliases: Vec<(ModelName, ModelName)>,
+    /// Model → the models that may answer in its place, the best first: at least one, none twice, never an alias.
+    pub fallbacks: Vec<(ModelName, Vec<ModelName>)>,
     /// `DEFAULT_BACKEND`: index into [`Config::upstreams`].
     pub default_upstream: Option<usize>,
     /// Every key that opens the gateway; names and hashes are unique.
@@ -86,22 +91,26 @@ pub enum Kind {
     Vllm,
 }
 
-/// Nodes that serve the same thing. One node, for now.
+/// Nodes that serve the same thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
     /// Unique.
     pub name: UpstreamName,
-    /// What may be assumed of its node.
+    /// What may be assumed of each of its nodes.
     pub kind: Kind,
-    /// Where it is.
-    pub node: NodeUrl,
-    /// What we present to it; none: no key is sent.
+    /// Where they are.
+    pub nodes: Nodes,
+    /// What we present to each; none: no key is sent.
     pub credential: Option<Credential>,
-    /// What it serves, where the file says so; else it is learnt from the node's `/v1/models`.
+    /// What it serves, where the file says so; else it is learnt from each node's `/v1/models`.
     pub models: Option<Vec<ModelName>>,
-    /// How long to wait for it.
+    /// Which of its nodes a request goes to.
+    pub balance: Balance,
+    /// How each node is probed; none: it is not.
+    pub health: Option<HealthConfig>,
+    /// How long to wait for a node.
     pub timeouts: Timeouts,
-    /// How long an idle connection to it is kept: below uvicorn's 5 s.
+    /// How long an idle connection to a node is kept: below uvicorn's 5 s.
     pub keepalive_idle: Duration,
     /// Tries in all, at least 1.
     pub attempts: usize,
@@ -109,13 +118,51 @@ pub struct UpstreamConfig {
     pub declared: Declared,
 }
 
+/// Where an upstream's nodes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nodes {
+    /// As listed, in file order, each once; at least one.
+    Listed(Vec<NodeUrl>),
+    /// Every address that this URL's host resolves to is a node. The host is a name, never an address.
+    Dns(NodeUrl),
+}
+
+/// Which node of an upstream a request goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// Each in turn.
+    RoundRobin,
+    /// The one with the least to do.
+    #[default]
+    LeastLoad,
+}
+
+/// How a node is probed, whether requests go to it or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// What is asked for by GET, as any path: `/v1/x` below the node's base, others at its root. Begins with `/`.
+    pub path: String,
+    /// From the begin of a probe to that of the next.
+    pub interval: Duration,
+    /// Longest wait for an answer, connecting included.
+    pub timeout: Duration,
+    /// Probes that fail one after the other until the node gets no more requests; at least 1.
+    pub unhealthy_after: u32,
+    /// Probes that succeed one after the other until it gets requests again; at least 1.
+    pub healthy_after: u32,
+}
+
 /// Waits for a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// TCP and TLS together.
     pub connect: Duration,
-    /// Until the first byte of the answer, and between later ones; a request's own timeout replaces it.
+    /// Until the first byte of the answer; a request's own timeout replaces it.
     pub first_byte: Duration,
+    /// Between later bytes of the answer; a request's own timeout replaces it, too.
+    pub idle: Duration,
+    /// From the request to the last byte of its answer; none: as long as it takes.
+    pub total: Option<Duration>,
 }
 
 /// A node's address as configured: `https://api.example.com/v1/openai`.

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_yaml::{Mapping, Value};
 
+use super::defaults::NODES_MAX;
 use super::schema::{self, forms};
 
 /// Which paths exist, and which node answers them. Live: a change takes effect within a second.
@@ -26,6 +28,9 @@ pub(super) struct RawRoutesFile {
     /// What a client may write for a model → the model that is asked.
     #[schemars(with = "Option<BTreeMap<String, forms::Text>>")]
     pub(super) aliases: Option<Mapping>,
+    /// A model → the models that may answer in its place, the best first. None of them is an alias.
+    #[schemars(with = "Option<BTreeMap<String, forms::Models>>")]
+    pub(super) fallbacks: Option<Mapping>,
 }
 
 /// A path and where it leads: to `upstream_url`, or to an `upstream`; or every path of a `preset`.
@@ -58,19 +63,22 @@ pub(super) struct RawRoute {
     pub(super) preset: Option<String>,
 }
 
-/// A node and how it is treated.
+/// Nodes that serve the same thing, and how they are treated.
 #[derive(Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with `nodes`")]
-#[schemars(rename = "Upstream", transform = schema::no_two_keys)]
+#[schemars(rename = "Upstream", transform = schema::one_of_each)]
 pub(super) struct RawUpstream {
-    /// What may be assumed of the node. `vllm` also has /health, /metrics, /tokenize; `openai` speaks OpenAI's API; of
+    /// What may be assumed of each node. `vllm` also has /health, /metrics, /tokenize; `openai` speaks OpenAI's API; of
     /// `generic` (default) nothing is assumed.
     #[schemars(with = "Option<forms::KindWord>")]
     pub(super) kind: Option<String>,
-    /// Where it is: `[http://gpu-0:8000]`. May end in a path: `https://api.example.com/v1/openai`. One, for now.
-    #[schemars(required, with = "Vec<forms::Url>", length(min = 1, max = 1))]
+    /// Where they are: `[http://gpu-0:8000, http://gpu-1:8000]`. May end in a path: `https://api.example.com/v1/openai`.
+    #[schemars(with = "Option<Vec<forms::Url>>", length(min = 1, max = NODES_MAX))]
     pub(super) nodes: Option<Vec<Value>>,
-    /// The key that the node gets; without it none is sent. Better: `${NAME:?}`, or `key_file`.
+    /// Instead of `nodes`: every address that the name resolves to is a node, as of each moment. `http://vllm:8000`.
+    #[schemars(with = "Option<forms::Url>")]
+    pub(super) dns: Option<String>,
+    /// The key that each node gets; without it none is sent. Better: `${NAME:?}`, or `key_file`.
     pub(super) key: Option<String>,
     /// A file that holds the key. Relative to this folder.
     pub(super) key_file: Option<String>,
@@ -78,12 +86,17 @@ pub(super) struct RawUpstream {
     pub(super) key_header: Option<String>,
     /// What stands before the key. Default: `Bearer` and a space.
     pub(super) key_prefix: Option<String>,
-    /// What it serves. Without it: what the node's /v1/models says.
+    /// What it serves. Without it: what each node's /v1/models says.
     #[schemars(with = "Option<Vec<forms::Text>>", length(min = 1))]
     pub(super) models: Option<Vec<Value>>,
-    /// How long it is waited for.
+    /// Which node a request goes to: the one with the least to do (`least_load`, default), or each in turn.
+    #[schemars(with = "Option<forms::BalanceWord>")]
+    pub(super) balance: Option<String>,
+    /// How nodes are probed; `off`: they are not. Default: for `generic` off, for the other kinds on.
+    pub(super) health: Option<RawHealth>,
+    /// How long a node is waited for.
     pub(super) timeouts: Option<RawTimeouts>,
-    /// How long an idle connection to it is kept. Default: `4s`, below uvicorn's 5 s.
+    /// How long an idle connection to a node is kept. Default: `4s`, below uvicorn's 5 s.
     #[schemars(with = "Option<forms::Wait>")]
     pub(super) keepalive_idle: Option<String>,
     /// Whether a request that failed before its first byte is sent again.
@@ -98,9 +111,71 @@ pub(super) struct RawTimeouts {
     /// TCP and TLS together. Default: `2s`.
     #[schemars(with = "Option<forms::Wait>")]
     pub(super) connect: Option<String>,
-    /// Until the first byte of the answer, and between later ones. Default: `600s`.
+    /// Until the first byte of the answer. Default: `600s`.
     #[schemars(with = "Option<forms::Wait>")]
     pub(super) first_byte: Option<String>,
+    /// Between later bytes of the answer. Default: `120s`.
+    #[schemars(with = "Option<forms::Wait>")]
+    pub(super) idle: Option<String>,
+    /// From the request to the last byte of its answer. Default: as long as it takes.
+    #[schemars(with = "Option<forms::Wait>")]
+    pub(super) total: Option<String>,
+}
+
+/// How nodes are probed: a map of [`RawProbe`], or `off`.
+pub(super) enum RawHealth {
+    Off,
+    Probe(RawProbe),
+}
+
+impl<'de> Deserialize<'de> for RawHealth {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        struct OffOrMap;
+        impl<'de> Visitor<'de> for OffOrMap {
+            type Value = RawHealth;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off`, or a map with `path` or `interval`")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<RawHealth, E> {
+                match on {
+                    false => Ok(RawHealth::Off),
+                    true => Err(E::invalid_value(Unexpected::Bool(on), &self)),
+                }
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<RawHealth, E> {
+                match text {
+                    "off" | "false" => Ok(RawHealth::Off),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawHealth, A::Error> {
+                RawProbe::deserialize(MapAccessDeserializer::new(map)).map(RawHealth::Probe)
+            }
+        }
+        value.deserialize_any(OffOrMap)
+    }
+}
+
+/// How nodes are probed.
+#[derive(Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `path` or `interval`")]
+#[schemars(rename = "Health")]
+pub(super) struct RawProbe {
+    /// What is asked for. Default: `/health` for `vllm`, `/v1/models` for `openai`; `generic` has none.
+    #[schemars(with = "Option<forms::Path>")]
+    pub(super) path: Option<String>,
+    /// From one probe to the next. Default: `5s`.
+    #[schemars(with = "Option<forms::Wait>")]
+    pub(super) interval: Option<String>,
+    /// Longest wait for an answer, connecting included. Default: `2s`.
+    #[schemars(with = "Option<forms::Wait>")]
+    pub(super) timeout: Option<String>,
+    /// Probes that fail in a row until a node gets no more requests. Default: 3.
+    #[schemars(with = "Option<forms::Probes>")]
+    pub(super) unhealthy_after: Option<Whole>,
+    /// Probes that succeed in a row until it gets requests again. Default: 2.
+    #[schemars(with = "Option<forms::Probes>")]
+    pub(super) healthy_after: Option<Whole>,
 }
 
 /// Whether a request that failed before its first byte is sent again.
@@ -150,8 +225,7 @@ pub(super) struct RawKey {
 }
 
 /// Fields that the format describes and this version does not serve: ignoring one would promise what is not kept.
-pub(super) const UNSERVED: [&str; 7] =
-    ["dns", "balance", "max_in_flight", "health", "fallbacks", "limits", "idle"];
+pub(super) const UNSERVED: [&str; 2] = ["max_in_flight", "limits"];
 
 /// A whole number, also one that came out of a variable as text.
 #[derive(Clone, Copy)]

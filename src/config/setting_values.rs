@@ -70,6 +70,11 @@ pub(super) fn any_wait(given: &Given) -> Result<Duration, Fault> {
     duration(&given.text, Duration::ZERO..=WAIT_MAX)
 }
 
+/// A wait, or nothing where it is zero.
+pub(super) fn wait_or_off(given: &Given) -> Result<Option<Duration>, Fault> {
+    any_wait(given).map(|wait| Some(wait).filter(|wait| !wait.is_zero()))
+}
+
 /// 401 or 403.
 pub(super) fn invalid_key_status(given: &Given) -> Result<StatusCode, Fault> {
     one_of(&given.text, &[("401", StatusCode::UNAUTHORIZED), ("403", StatusCode::FORBIDDEN)])

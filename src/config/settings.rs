@@ -143,6 +143,8 @@ settings! {
     write_timeout: Duration = "60s", read::positive;
     /// How long a client's idle connection is kept.
     keepalive_timeout: Duration = "75s", read::positive;
+    /// How long an event stream may be silent before a comment is put into it; 0 for never.
+    sse_keepalive: Option<Duration> = "15s", read::wait_or_off;
     /// Whether HTTP/2 is served without TLS: true or false.
     h2c: bool = "false", read::truth,
         flag(num_args = 0..=1, require_equals = true, default_missing_value = "true");

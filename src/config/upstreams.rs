@@ -10,11 +10,12 @@ use serde_yaml::{Mapping, Value};
 use super::address::quotable;
 use super::raw::{RawTimeouts, RawUpstream};
 use super::report::{At, Fault, Place, Report, did_you_mean, nearest};
-use super::typed::{Entry, texts, typed};
+use super::typed::{Entry, typed};
 use super::{
-    Credential, Declared, Kind, NodeUrl, Timeouts, UpstreamConfig, defaults, files, values,
+    Balance, Credential, Declared, Kind, NodeUrl, Nodes, Timeouts, UpstreamConfig, defaults, files,
+    health, models, nodes, values,
 };
-use crate::names::{ModelName, UpstreamName};
+use crate::names::UpstreamName;
 
 /// What else a name may hold. No `:`, as `upstream:model` picks an upstream.
 const NAME_CHARACTERS: &str = "._-";
@@ -109,7 +110,11 @@ impl Upstreams {
         let index = self.add(UpstreamConfig {
             credential,
             declared,
-            ..with_defaults(UpstreamName::from(name), Kind::Generic, key.0.clone())
+            ..with_defaults(
+                UpstreamName::from(name),
+                Kind::Generic,
+                Nodes::Listed(vec![key.0.clone()]),
+            )
         });
         self.implied.insert(key, index);
         index
@@ -133,14 +138,21 @@ impl Upstreams {
 }
 
 /// An upstream of a file, with the defaults of everything that can be left out.
-pub(super) fn with_defaults(name: UpstreamName, kind: Kind, node: NodeUrl) -> UpstreamConfig {
+pub(super) fn with_defaults(name: UpstreamName, kind: Kind, nodes: Nodes) -> UpstreamConfig {
     UpstreamConfig {
         name,
         kind,
-        node,
+        nodes,
         credential: None,
         models: None,
-        timeouts: Timeouts { connect: defaults::CONNECT, first_byte: defaults::FIRST_BYTE },
+        balance: Balance::default(),
+        health: health::of_kind(kind),
+        timeouts: Timeouts {
+            connect: defaults::CONNECT,
+            first_byte: defaults::FIRST_BYTE,
+            idle: defaults::IDLE,
+            total: None,
+        },
         keepalive_idle: defaults::KEEPALIVE_IDLE,
         attempts: defaults::ATTEMPTS,
         declared: Declared::Named,
@@ -155,10 +167,19 @@ fn upstream(
     (files, report): (&mut KeyFiles<'_>, &mut Report),
 ) -> Option<UpstreamConfig> {
     let credential = credential_of(&entry.fields, at, files, report);
-    let node = node(&mut entry, at, report);
+    let nodes = nodes::read(&mut entry, at, report);
+    let kind = kind_of(&entry, at, report);
+    let health = health::read(&mut entry, kind, at, report);
     let raw = entry.fields;
-    let kind = raw.kind.map(|text| report.take(&at.key("kind"), &text, kind(&text)));
-    let models = raw.models.map(|list| models(list, &at.key("models"), report));
+    let models = raw.models.map(|list| {
+        let hint = "leave it out to ask the nodes";
+        let listed = models::list(list, hint, &at.key("models"), report);
+        listed.into_iter().map(|(_, model)| model).collect()
+    });
+    let balance = raw
+        .balance
+        .and_then(|text| report.take(&at.key("balance"), &text, balance(&text)))
+        .unwrap_or_default();
     let timeouts = timeouts(raw.timeouts.unwrap_or_default(), &at.key("timeouts"), report);
     let keepalive = raw
         .keepalive_idle
@@ -170,11 +191,21 @@ fn upstream(
     Some(UpstreamConfig {
         credential,
         models,
+        balance,
+        health,
         timeouts,
         keepalive_idle: keepalive.unwrap_or(defaults::KEEPALIVE_IDLE),
         attempts: attempts.map_or(Some(defaults::ATTEMPTS), |count| count.try_into().ok())?,
-        ..with_defaults(UpstreamName::from(name), kind.flatten().unwrap_or_default(), node?)
+        ..with_defaults(UpstreamName::from(name), kind?, nodes?)
     })
+}
+
+/// What kind the nodes are of; nothing where what is written is no kind.
+fn kind_of(entry: &Entry<RawUpstream>, at: &At<'_>, report: &mut Report) -> Option<Kind> {
+    match &entry.fields.kind {
+        Some(text) => report.take(&at.key("kind"), text, kind(text)),
+        None => (!entry.told("kind")).then(Kind::default),
+    }
 }
 
 fn kind(text: &str) -> Result<Kind, Fault> {
@@ -187,19 +218,17 @@ fn kind(text: &str) -> Result<Kind, Fault> {
     )
 }
 
-fn node(entry: &mut Entry<RawUpstream>, at: &At<'_>, report: &mut Report) -> Option<NodeUrl> {
-    let Some(list) = entry.fields.nodes.take() else {
-        entry.missing("nodes", at, "write `nodes: [http://host:port]`", report);
-        return None;
-    };
-    let at = at.key("nodes");
-    if list.len() != 1 {
-        let draft = report.problem(&at, "one node per upstream for now");
-        draft.hint("name exactly one; further nodes can be upstreams of their own");
-        return None;
+fn balance(text: &str) -> Result<Balance, Fault> {
+    match text {
+        "consistent_hash" => {
+            Err("balance `consistent_hash` is not served by this version yet".into())
+        }
+        "prefix_aware" => Err("balance `prefix_aware` is not served by this version yet".into()),
+        _ => values::one_of(
+            text,
+            &[("least_load", Balance::LeastLoad), ("round_robin", Balance::RoundRobin)],
+        ),
     }
-    let (index, text) = texts(list, &at, report).pop()?;
-    url(&text, &at.index(index), NodeUrl::parse(&text), report)
 }
 
 /// The value read from a URL, or its fault; the URL is kept for the terminal where it can hold no key.
@@ -215,30 +244,15 @@ pub(super) fn url<T>(
     }
 }
 
-fn models(list: Vec<Value>, at: &At<'_>, report: &mut Report) -> Vec<ModelName> {
-    if list.is_empty() {
-        report.problem(at, "at least one model is needed").hint("leave it out to ask the node");
-    }
-    let mut models: Vec<ModelName> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for (index, text) in texts(list, at, report) {
-        let at = at.index(index);
-        if !seen.insert(text.clone()) {
-            report.problem(&at, "this model stands here twice").quote(&text);
-        }
-        models.extend(report.take(&at, &text, values::model(&text)));
-    }
-    models
-}
-
 fn timeouts(raw: RawTimeouts, at: &At<'_>, report: &mut Report) -> Timeouts {
-    let mut wait = |field: &str, text: Option<String>, default| {
+    let mut wait = |field: &str, text: Option<String>| {
         text.and_then(|text| report.take(&at.key(field), &text, values::wait(&text)))
-            .unwrap_or(default)
     };
     Timeouts {
-        connect: wait("connect", raw.connect, defaults::CONNECT),
-        first_byte: wait("first_byte", raw.first_byte, defaults::FIRST_BYTE),
+        connect: wait("connect", raw.connect).unwrap_or(defaults::CONNECT),
+        first_byte: wait("first_byte", raw.first_byte).unwrap_or(defaults::FIRST_BYTE),
+        idle: wait("idle", raw.idle).unwrap_or(defaults::IDLE),
+        total: wait("total", raw.total),
     }
 }
 

@@ -55,7 +55,7 @@ impl Upstream {
         resolver: Arc<dyn Resolve>,
         metrics: &Metrics,
     ) -> Self {
-        let node = Node::new(config.node.clone(), resolver);
+        let node = Node::new(config.nodes.first().clone(), resolver);
         Self {
             name: config.name.clone(),
             kind: config.kind,

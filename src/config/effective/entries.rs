@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::super::{
-    Credential, KeyConfig, Kind, RouteConfig, Target, Timeouts, UpstreamConfig, legacy, presets,
+    Balance, Credential, HealthConfig, KeyConfig, Kind, Nodes, RouteConfig, Target, Timeouts,
+    UpstreamConfig, legacy, presets,
 };
 use super::rows::{Entry, From, Rows};
 
@@ -24,10 +25,12 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
     let UpstreamConfig {
         name,
         kind,
-        node,
+        nodes,
         credential,
         models,
-        timeouts: Timeouts { connect, first_byte },
+        balance,
+        health,
+        timeouts,
         keepalive_idle,
         attempts,
         declared,
@@ -35,14 +38,40 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
     let entry = Entry::new(format!("upstreams.{name}"), *declared, ("routes", name.as_str()));
     let entry = &if declared.is_entry() { entry.renamed(SHORT) } else { entry };
     rows.brought(entry, "kind", kind_name(*kind).to_owned());
-    rows.brought(entry, "nodes", format!("[{node}]"));
+    match nodes {
+        Nodes::Listed(urls) => rows.brought(entry, "nodes", list(urls)),
+        Nodes::Dns(url) => rows.brought(entry, "dns", url.to_string()),
+    }
     presented(credential.as_ref(), entry, rows);
     let models = models.as_ref().map(|models| list(models));
     rows.value(entry, "models", models.unwrap_or_else(|| "as the node lists them".to_owned()));
-    rows.value(entry, "timeouts.connect", wait(*connect));
-    rows.value(entry, "timeouts.first_byte", wait(*first_byte));
+    rows.value(entry, "balance", balance_name(*balance).to_owned());
+    probed(health.as_ref(), entry, rows);
+    waited(timeouts, entry, rows);
     rows.value(entry, "keepalive_idle", wait(*keepalive_idle));
     rows.value(entry, "retry.attempts", attempts.to_string());
+}
+
+/// How a node is probed.
+fn probed(health: Option<&HealthConfig>, entry: &Entry, rows: &mut Rows<'_>) {
+    let Some(HealthConfig { path, interval, timeout, unhealthy_after, healthy_after }) = health
+    else {
+        return rows.value(entry, "health", "off".to_owned());
+    };
+    rows.value(entry, "health.path", path.clone());
+    rows.value(entry, "health.interval", wait(*interval));
+    rows.value(entry, "health.timeout", wait(*timeout));
+    rows.value(entry, "health.unhealthy_after", unhealthy_after.to_string());
+    rows.value(entry, "health.healthy_after", healthy_after.to_string());
+}
+
+/// How long a node is waited for.
+fn waited(timeouts: &Timeouts, entry: &Entry, rows: &mut Rows<'_>) {
+    let Timeouts { connect, first_byte, idle, total } = timeouts;
+    rows.value(entry, "timeouts.connect", wait(*connect));
+    rows.value(entry, "timeouts.first_byte", wait(*first_byte));
+    rows.value(entry, "timeouts.idle", wait(*idle));
+    rows.value(entry, "timeouts.total", total.map_or_else(|| "none".to_owned(), wait));
 }
 
 /// What a node is shown.
@@ -90,7 +119,7 @@ pub(super) fn route(
     match target {
         Target::Node => rows.brought(entry, "upstream", named),
         Target::Path(target) => {
-            rows.brought(entry, "upstream_url", format!("{}{target}", upstream.node));
+            rows.brought(entry, "upstream_url", format!("{}{target}", upstream.nodes.first()));
         }
     }
     rows.value(entry, "forward_headers", list(forward_headers));
@@ -121,7 +150,14 @@ fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-fn list<T: ToString>(items: &[T]) -> String {
+fn balance_name(balance: Balance) -> &'static str {
+    match balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastLoad => "least_load",
+    }
+}
+
+pub(super) fn list<T: ToString>(items: &[T]) -> String {
     format!("[{}]", items.iter().map(T::to_string).collect::<Vec<_>>().join(", "))
 }
 

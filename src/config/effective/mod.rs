@@ -67,6 +67,10 @@ pub fn effective(config: &Config, places: &Places<'_>) -> Vec<Effective> {
         let from = From::keys(&["aliases", alias.as_str()]);
         rows.add(format!("aliases.{alias}"), model.to_string(), from);
     }
+    for (model, others) in &config.fallbacks {
+        let from = From::keys(&["fallbacks", model.as_str()]);
+        rows.add(format!("fallbacks.{model}"), entries::list(others), from);
+    }
     if let Some(default) = config.default_upstream.and_then(|index| config.upstreams.get(index)) {
         let name = "DEFAULT_BACKEND";
         rows.add(name.to_owned(), default.name.to_string(), From::variable(name));

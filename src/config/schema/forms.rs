@@ -12,8 +12,8 @@ use log::LevelFilter;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::super::defaults::{ATTEMPTS_MAX, NAME_CHARS_MAX};
-use super::super::raw::Written;
+use super::super::defaults::{ATTEMPTS_MAX, FALLBACKS_MAX, NAME_CHARS_MAX, PROBES_MAX};
+use super::super::raw::{RawHealth, RawProbe, Written};
 use super::super::setting_values::{CorsOrigins, LogFormat};
 
 /// A text with a variable in it.
@@ -50,6 +50,16 @@ forms! {
     Url = pattern("^[Hh][Tt][Tt][Pp][Ss]?://");
     /// What may be assumed of a node.
     KindWord = words(&["vllm", "openai", "generic"]);
+    /// Which node a request goes to.
+    BalanceWord = words(&["least_load", "round_robin"]);
+    /// Models that may answer in another's place.
+    Models = json_schema!({
+        "type": "array",
+        "items": { "type": "string" },
+        "minItems": 1,
+        "maxItems": FALLBACKS_MAX,
+        "uniqueItems": true,
+    });
     /// A table of routes.
     PresetWord = words(&["vllm"]);
     /// What a key may do.
@@ -58,6 +68,8 @@ forms! {
     Wait = pattern(r"^\s*[0-9].*[a-zµ]\s*$");
     /// Tries.
     Attempts = number(1, Some(ATTEMPTS_MAX));
+    /// Probes in a row.
+    Probes = number(1, Some(PROBES_MAX));
     /// 64 hexadecimal digits.
     Sha256 = pattern("^[0-9a-fA-F]{64}$");
     /// RFC 3339.
@@ -100,6 +112,22 @@ fn number(least: u64, most: Option<u64>) -> Schema {
     json_schema!({ "anyOf": [number, { "type": "string", "pattern": digits }] })
 }
 
+impl JsonSchema for RawHealth {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "OffOrHealth".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            generator.subschema_for::<RawProbe>(),
+            { "enum": ["off", "false", false] },
+            { "type": "string", "pattern": VARIABLE },
+        ] })
+    }
+}
+
 /// What may be written for a boot setting of this type.
 pub(in super::super) trait Setting {
     fn schema() -> Schema;
@@ -131,7 +159,8 @@ macro_rules! settings {
 settings! {
     SocketAddr = pattern(":[0-9]+$");
     usize = number(0, None);
-    Duration = json_schema!({ "anyOf": [pattern(r"^\s*[0-9].*[a-zµ]\s*$|^0$"), { "const": 0 }] });
+    Duration = any_wait();
+    Option<Duration> = any_wait();
     StatusCode = words_and_numbers(&[401, 403]);
     CorsOrigins = json_schema!({ "type": ["string", "array"], "items": { "type": "string" } });
     LevelFilter = any_case(&[
@@ -144,6 +173,11 @@ settings! {
         { "type": "string", "pattern": VARIABLE },
     ] });
     Option<PathBuf> = json_schema!({ "type": "string" });
+}
+
+/// A duration, also a bare zero.
+fn any_wait() -> Schema {
+    json_schema!({ "anyOf": [pattern(r"^\s*[0-9].*[a-zµ]\s*$|^0$"), { "const": 0 }] })
 }
 
 fn words_and_numbers(numbers: &[u16]) -> Schema {

@@ -113,7 +113,9 @@ pub(super) fn one_secret(key: &mut Schema) {
     key.insert("oneOf".to_owned(), json!(one));
 }
 
-/// The key of a node, or a file with it.
-pub(super) fn no_two_keys(upstream: &mut Schema) {
+/// Nodes by list or by name; their key, or a file with it.
+pub(super) fn one_of_each(upstream: &mut Schema) {
+    let one = ["nodes", "dns"].map(|field| json!({ "required": [field] }));
+    upstream.insert("oneOf".to_owned(), json!(one));
     upstream.insert("not".to_owned(), json!({ "required": ["key", "key_file"] }));
 }

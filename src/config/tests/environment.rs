@@ -10,7 +10,7 @@ fn from_env(variables: &[(&str, &str)]) -> Config {
 fn a_vllm_url_with_or_without_v1_is_the_same_node_with_the_preset() {
     for url in ["http://vllm:8000", "http://vllm:8000/v1", "http://vllm:8000/v1/"] {
         let config = from_env(&[("VLLM_BASE_URL", url), ("VLLM_API_KEY", "k")]);
-        assert_eq!(config.upstreams[0].node.to_string(), "http://vllm:8000");
+        assert_eq!(config.upstreams[0].nodes.first().to_string(), "http://vllm:8000");
         assert_eq!(config.upstreams[0].name.as_str(), "vllm");
         assert_eq!(config.upstreams[0].kind, Kind::Vllm);
         assert_eq!(config.upstreams[0].credential.as_ref().unwrap().value, "Bearer k");

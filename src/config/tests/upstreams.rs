@@ -17,7 +17,7 @@ fn every_field_is_read_and_the_others_have_defaults() {
     ));
     let found = &config.upstreams[0];
     assert_eq!(found.kind, Kind::OpenAi);
-    assert_eq!(found.node.to_string(), "http://h:1");
+    assert_eq!(found.nodes.first().to_string(), "http://h:1");
     assert_eq!(found.credential.as_ref().unwrap().header, "api-key");
     assert_eq!(found.models.as_deref(), Some(&[ModelName::from("a/b")][..]));
     assert_eq!(found.timeouts.connect, Duration::from_millis(500));

@@ -153,7 +153,7 @@ routes: [{ path: /a, methods: [GET], upstream: u }]
     assert!(found[0].starts_with("routes.yaml:4:10: upstreams.u.key: a key holds"), "{found:?}");
     let config = parse_all(Some(text), None, &env(&[("K", "k"), ("N", "3")])).unwrap();
     assert_eq!(config.upstreams[0].credential.as_ref().unwrap().value, "$$x k");
-    assert_eq!(config.upstreams[0].node.host, "h");
+    assert_eq!(config.upstreams[0].nodes.first().host, "h");
     assert_eq!(config.upstreams[0].attempts, 3);
 }
 
