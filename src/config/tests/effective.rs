@@ -16,9 +16,8 @@ fn effective_of(routes: Option<&str>, keys: Option<&str>, environment: Environme
     effective(&config, &Places::read(&source)).iter().map(line).collect()
 }
 
-#[test]
-fn every_value_of_a_long_upstream_says_where_it_stands() {
-    let routes = "\
+/// A table with every kind of entry.
+const LONG: &str = "\
 upstreams:
   llama:
     kind: vllm
@@ -39,6 +38,9 @@ aliases:
 fallbacks:
   a: [b, c]
 ";
+
+#[test]
+fn every_value_of_a_long_upstream_says_where_it_stands() {
     let keys = "\
 keys:
   - name: team
@@ -53,7 +55,7 @@ keys:
         ("INTERNAL_API_KEY", "sk-hunter2-too"),
     ]);
     assert_lines(
-        &effective_of(Some(routes), Some(keys), environment),
+        &effective_of(Some(LONG), Some(keys), environment),
         &[
             "upstreams.llama.kind = vllm < routes.yaml:3:11",
             "upstreams.llama.nodes = [http://gpu:8000, http://gpu-1:8000] < routes.yaml:4:5, environment NODE",
