@@ -1,8 +1,9 @@
 //! What goes wrong between us and a node: whose fault it is, what it is called, and how the client is told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{StatusCode, header};
+use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
@@ -10,6 +11,7 @@ use super::context::RequestContext;
 use super::{Gateway, forward, reply};
 use crate::metrics::Failure;
 use crate::refusal::Refusal;
+use crate::upstream::breaker::Fault;
 
 /// The client left, or broke its connection: there is nobody to tell.
 pub(super) fn is_clients(error: &Error) -> bool {
@@ -22,6 +24,12 @@ pub(super) fn is_clients(error: &Error) -> bool {
                 | ErrorType::ConnectionClosed
                 | ErrorType::H2Error
         )
+}
+
+/// How long a node asks to be left alone (RFC 9110, 10.2.3), where it says so in seconds.
+fn retry_after(head: &ResponseHeader) -> Option<Duration> {
+    let value = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// A node did not read or write in time.
@@ -55,12 +63,13 @@ fn name_of(error: &Error) -> Refusal {
 impl Gateway {
     /// Looks at the status of a node's answer: whether it may go on, must be tried again, or says that we are set up
     /// wrongly.
-    pub(super) fn judge(&self, status: StatusCode, ctx: &mut RequestContext) -> Result<()> {
+    pub(super) fn judge(&self, head: &ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
+        let status = head.status;
+        ctx.node_answered(status, retry_after(head));
         let Some(upstream) = ctx.forward.as_ref().map(|forward| forward.route.upstream.clone())
         else {
             return Ok(());
         };
-        upstream.reached(true);
         if status.is_redirection() {
             upstream.metrics.failed(Failure::Broken);
             ctx.failure = Some(Refusal::UpstreamError("The node answered with a redirect."));
@@ -147,13 +156,11 @@ impl Gateway {
         // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
         if broken && ctx.may_be_stale() {
             ctx.met_stale = true;
+            ctx.same_node = true;
             return true;
         }
-        if let Some(forward) = &ctx.forward
-            && ctx.failure.is_none()
-        {
-            let how = if timed_out { Failure::Timeout } else { Failure::Broken };
-            forward.route.upstream.metrics.failed(how);
+        if ctx.failure.is_none() {
+            ctx.node_failed(if timed_out { Fault::Timeout } else { Fault::Broken });
         }
         if timed_out || !ctx.may_send_again() {
             return false;

@@ -16,6 +16,8 @@ mod held;
 mod limits;
 mod mask;
 mod model;
+mod node;
+mod operate;
 mod own;
 mod reply;
 mod retries;
@@ -46,10 +48,12 @@ pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
 
 use crate::access::keys::Fingerprints;
-use crate::metrics::{Failure, Metrics};
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::routing::responses::Responses;
+use crate::upstream::breaker::Fault;
 use crate::upstream::client::Client;
+use crate::upstream::connection;
 use crate::upstream::refresh::Refresher;
 use reply::Stop;
 
@@ -128,10 +132,13 @@ impl ProxyHttp for Gateway {
         reused: bool,
         _: &HttpPeer,
         _: RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.pooled = reused;
+        if let (false, Some(digest), Some(place)) = (reused, digest, &ctx.place) {
+            connection::belongs_to(digest, &place.node().idle);
+        }
         Ok(())
     }
 
@@ -173,7 +180,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        self.judge(response.status, ctx)
+        self.judge(response, ctx)
     }
 
     /// The head goes to the client: nothing can be tried again from here.
@@ -210,11 +217,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(forward) = &ctx.forward {
-            forward.route.upstream.node.connect_failed();
-            forward.route.upstream.reached(false);
-            forward.route.upstream.metrics.failed(Failure::Connect);
+        if let Some(place) = &ctx.place {
+            place.node().addresses.connect_failed();
         }
+        ctx.node_failed(Fault::Connect);
         let in_time = ctx.forward.as_ref().is_none_or(|f| Instant::now() < f.first_byte_until);
         let name = if in_time { Refusal::UpstreamUnreachable } else { Refusal::UpstreamTimeout };
         ctx.failure = Some(name);
@@ -261,6 +267,7 @@ impl ProxyHttp for Gateway {
             ctx.client_left = true;
         }
         self.count(ctx);
+        ctx.leave_node();
         self.access_log.write(session, ctx, &self.metrics);
     }
 
