@@ -52,7 +52,6 @@ impl Gateway {
         let there = self.routes_to_stored(ctx, candidates, &key)?;
         let chosen = self.choose(ctx, (candidates, there.as_deref()), &key).await?;
         let target = chosen.route.target(&uri, query)?;
-        let timeout = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
         let mut forward = Forward::new(&chosen, target, timeout);
         forward.repeatable = !paths::operates(path);
         forward.notes_response = ctx.stored.is_noted();

@@ -7,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use super::downstream::{has_begun, is_over};
 use super::{Gateway, forward, reply};
 use crate::metrics::Failure;
 use crate::refusal::Refusal;
@@ -24,9 +25,16 @@ pub(super) fn is_clients(error: &Error) -> bool {
         )
 }
 
-/// A node did not read or write in time.
+/// The proxy takes a limit of ours that is over for the client's leaving: it is the node that was too slow.
+pub(super) fn blame(error: &mut Error) {
+    if is_over(error) {
+        error.esource = ErrorSource::Upstream;
+    }
+}
+
+/// A node did not read, write or answer in time.
 pub(super) fn is_timeout(error: &Error) -> bool {
-    matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
+    is_over(error) || matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
 /// A connection that was there closed or was reset.
@@ -62,12 +70,12 @@ impl Gateway {
         };
         upstream.reached(true);
         if status.is_redirection() {
-            upstream.metrics.failed(Failure::Broken);
+            self.try_failed(ctx, Failure::Broken);
             ctx.failure = Some(Refusal::UpstreamError("The node answered with a redirect."));
             return Err(forward::refused_answer(502, "a redirect"));
         }
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            upstream.metrics.failed(Failure::Broken);
+            self.try_failed(ctx, Failure::Broken);
             ctx.failure = Some(Refusal::UpstreamError("The node changed the protocol unasked."));
             return Err(forward::refused_answer(502, "an upgrade"));
         }
@@ -79,7 +87,7 @@ impl Gateway {
                     status.as_u16()
                 );
             }
-            upstream.metrics.failed(Failure::Auth);
+            self.try_failed(ctx, Failure::Auth);
             ctx.failure = Some(Refusal::UpstreamAuthFailed);
             return Err(forward::refused_answer(502, "our key was refused"));
         }
@@ -91,6 +99,13 @@ impl Gateway {
             return Err(forward::refused_answer(status.as_u16(), "a passing state"));
         }
         Ok(())
+    }
+
+    /// A try failed, by its node's fault: told from here alone.
+    pub(super) fn try_failed(&self, ctx: &RequestContext, how: Failure) {
+        if let Some(forward) = &ctx.forward {
+            forward.route.upstream.metrics.failed(how);
+        }
     }
 
     /// Tells the client, in the form that is still possible; gives the status for the log, 0 where nobody was told.
@@ -107,8 +122,7 @@ impl Gateway {
         let refusal = ctx.failure.take().unwrap_or_else(|| name_of(error));
         let status = refusal.status().as_u16();
         log::debug!("request {} failed: {error}", ctx.id.as_str());
-        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
-        let told = if !begun {
+        let told = if !has_begun(session.response_written()) {
             ctx.body_progress = super::body::Progress::Broken;
             ctx.answer.status = status;
             let answer = self.refuse(ctx, refusal);
@@ -119,7 +133,9 @@ impl Gateway {
             ctx.refused = Some(refusal);
             match ctx.answer.tail {
                 // After a part of an event, or of anything but events, only a cut is honest.
-                Some(tail) if tail.between_events() => reply::end_stream(session, event).await,
+                Some(tail) if tail.between_events() && !ctx.downstream.is_torn() => {
+                    reply::end_stream(session, event).await
+                }
                 _ => Ok(()),
             }
         };
@@ -131,31 +147,21 @@ impl Gateway {
 
     /// Whether a failed try is followed by another (SPEC 6): only before the answer's first byte, never after our own
     /// timeout, never for what the client did.
-    pub(super) fn may_retry(
-        &self,
-        session: &Session,
-        error: &Error,
-        ctx: &mut RequestContext,
-    ) -> bool {
-        let upstreams = *error.esource() == ErrorSource::Upstream;
-        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
-        // The body is given up with the head's passing: also one that was not written yet binds us.
-        if !upstreams || begun || ctx.answer.status != 0 {
+    pub(super) fn may_retry(&self, error: &Error, ctx: &mut RequestContext) -> bool {
+        if *error.esource() != ErrorSource::Upstream {
             return false;
         }
+        let bound = ctx.answer.is_bound() || ctx.downstream.is_torn();
         let (timed_out, broken) = (is_timeout(error), is_broken_connection(error));
         // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
-        if broken && ctx.may_be_stale() {
+        if broken && !bound && ctx.may_be_stale() && !ctx.answer.has_head() {
             ctx.met_stale = true;
             return true;
         }
-        if let Some(forward) = &ctx.forward
-            && ctx.failure.is_none()
-        {
-            let how = if timed_out { Failure::Timeout } else { Failure::Broken };
-            forward.route.upstream.metrics.failed(how);
+        if ctx.failure.is_none() {
+            self.try_failed(ctx, if timed_out { Failure::Timeout } else { Failure::Broken });
         }
-        if timed_out || !ctx.may_send_again() {
+        if bound || timed_out || !ctx.may_send_again() {
             return false;
         }
         // `judge` has asked the budget already, and given what may not be tried again its name.

@@ -154,7 +154,11 @@ fn a_preset_brings_the_table_of_vllm_and_explicit_routes_stand_beside_it() {
     ));
     assert_eq!(config.routes.len(), 31);
     assert_eq!(config.routes.iter().filter(|route| route.preset).count(), 30);
-    assert_eq!(config.upstreams[0].nodes.first().base, "", "`/v1` at the end is the same as nothing");
+    assert_eq!(
+        config.upstreams[0].nodes.first().base,
+        "",
+        "`/v1` at the end is the same as nothing"
+    );
     assert_eq!(config.routes[30].target, Target::Node);
     assert_eq!(config.routes[30].forward_headers, ["x-team"]);
     assert!(!config.routes.iter().any(|r| r.path == "/health" || r.path == "/v1/models"));
