@@ -16,6 +16,8 @@ pub(super) struct Loaded {
     pub(super) source: Source,
     pub(super) config: Config,
     pub(super) snapshot: Snapshot,
+    pub(super) resolver: Arc<dyn Resolve>,
+    pub(super) metrics: Metrics,
 }
 
 impl Loaded {
@@ -31,7 +33,7 @@ impl Loaded {
         let resolver: Arc<dyn Resolve> = Arc::new(SystemResolver);
         let snapshot = Snapshot::build(&config, None, &resolver, &metrics);
         let snapshot = snapshot.map_err(|path| Failed::NotTaken(NotTaken::Path(path)))?;
-        Ok(Self { settings, source, config, snapshot })
+        Ok(Self { settings, source, config, snapshot, resolver, metrics })
     }
 
     /// What asks nodes, with the authorities that `serve` trusts. Only on a runtime.

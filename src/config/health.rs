@@ -71,13 +71,10 @@ fn probe(
         let count = report.take(&at.key(field), &number.to_string(), count)?;
         u32::try_from(count).ok()
     };
-    Some(HealthConfig {
-        path: path?,
-        interval,
-        timeout,
-        unhealthy_after: count("unhealthy_after", raw.unhealthy_after).unwrap_or(UNHEALTHY_AFTER),
-        healthy_after: count("healthy_after", raw.healthy_after).unwrap_or(HEALTHY_AFTER),
-    })
+    let unhealthy_after = count("unhealthy_after", raw.unhealthy_after).unwrap_or(UNHEALTHY_AFTER);
+    let healthy_after = count("healthy_after", raw.healthy_after).unwrap_or(HEALTHY_AFTER);
+    // Last, so that what is wrong with the others is told as well.
+    Some(HealthConfig { path: path?, interval, timeout, unhealthy_after, healthy_after })
 }
 
 /// A path that can be asked for as it stands.

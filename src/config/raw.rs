@@ -145,7 +145,7 @@ impl<'de> Deserialize<'de> for RawHealth {
             fn visit_str<E: Error>(self, text: &str) -> Result<RawHealth, E> {
                 match text {
                     "off" | "false" => Ok(RawHealth::Off),
-                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                    _ => Err(E::invalid_value(Unexpected::Other("text"), &self)),
                 }
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawHealth, A::Error> {

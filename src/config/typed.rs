@@ -113,6 +113,7 @@ impl Misfit {
         let wanted = match self.expected() {
             "a string" => "a text",
             "a sequence" => "a list",
+            "a YAML mapping" => "a map",
             "" => "of another form",
             expected => expected,
         };

@@ -7,7 +7,9 @@ use http::StatusCode;
 
 use super::super::loaded::Loaded;
 use super::super::{Failed, complain, say};
+use super::each::{One, each_of};
 use crate::config::{Kind, UpstreamConfig, nearest};
+use crate::routing::table;
 use crate::upstream::Upstream;
 use crate::upstream::client::{Answer, Client, Unanswered};
 use crate::upstream::models::parse;
@@ -27,19 +29,22 @@ const NAMED_MAX: usize = 8;
 /// [`Failed::Runtime`] where one fails.
 pub(super) async fn ask_all(loaded: &Loaded) -> Result<(), Failed> {
     let client = loaded.client();
-    let upstreams = loaded.config.upstreams.iter().zip(&loaded.snapshot.upstreams);
-    let asked: Vec<_> = upstreams.map(|(config, one)| ask(config, one, &client)).collect();
+    let upstreams = loaded.config.upstreams.iter().zip(table::models_paths(&loaded.config));
+    let found: Vec<_> = upstreams.map(|(config, path)| each_of(config, path, loaded)).collect();
+    let found: Vec<Vec<One<'_>>> =
+        futures_util::stream::iter(found).buffered(AT_ONCE).collect().await;
+    let asked: Vec<_> = found.into_iter().flatten().map(|one| ask(one, &client)).collect();
     let states = futures_util::stream::iter(asked).buffered(AT_ONCE);
     let states: Vec<State> = states.collect().await;
     let width = |text: fn(&State) -> &str| states.iter().map(|one| text(one).len()).max();
     let names = width(|state| &state.name).unwrap_or_default();
-    let urls = width(|state| &state.url).unwrap_or_default();
-    for State { name, url, said, warnings } in &states {
+    let places = width(|state| &state.place).unwrap_or_default();
+    for State { name, place, said, warnings } in &states {
         let said = match said {
             Ok(well) => format!("ok      {well}"),
             Err(wrong) => format!("FAILED  {wrong}"),
         };
-        say(&format!("{name:names$}  {url:urls$}  {said}"));
+        say(&format!("{name:names$}  {place:places$}  {said}"));
         warnings.iter().for_each(|warning| complain(&format!("warning: {name}: {warning}")));
     }
     match states.iter().filter(|state| state.said.is_err()).count() {
@@ -51,34 +56,36 @@ pub(super) async fn ask_all(loaded: &Loaded) -> Result<(), Failed> {
 /// What came of asking one node.
 struct State {
     name: String,
-    url: String,
+    place: String,
     said: Result<String, String>,
     warnings: Vec<String>,
 }
 
-async fn ask(config: &UpstreamConfig, upstream: &Upstream, client: &Client) -> State {
+async fn ask(One { config, upstream, place }: One<'_>, client: &Client) -> State {
     let started = Instant::now();
-    let list = client.get(upstream, &upstream.models_path, PATIENCE);
+    let list = client.get(&upstream, &upstream.models_path, PATIENCE);
+    let probed = config.health.as_ref().map(|health| upstream.node.path_for(&health.path));
+    // The list is asked for anyway.
+    let probed = probed.filter(|path| *path != upstream.models_path);
     let health = async {
-        match upstream.kind {
-            Kind::Vllm => {
-                Some(client.get(upstream, &upstream.node.path_for("/health"), PATIENCE).await)
-            }
-            Kind::OpenAi | Kind::Generic => None,
-        }
+        let path = probed?;
+        let answer = client.get(&upstream, &path, PATIENCE).await;
+        Some((path, answer))
     };
     let (list, health) = tokio::join!(list, health);
     let took = started.elapsed().as_millis();
     let mut warnings = Vec::new();
-    let said = listed(upstream, list).and_then(|models| {
-        healthy(health)?;
+    let said = listed(&upstream, list).and_then(|models| {
+        if let Some((path, answer)) = health {
+            healthy(upstream.kind, &path, answer)?;
+        }
         let Some(models) = models else {
             return Ok(format!("{took} ms, lists no models"));
         };
-        warnings.extend(missing(config, &models));
+        warnings.extend(missing(config, &place, &models));
         Ok(format!("{took} ms, lists {}", named(&models)))
     });
-    State { name: upstream.name.to_string(), url: upstream.node.shown(), said, warnings }
+    State { name: upstream.name.to_string(), place, said, warnings }
 }
 
 /// The models that a node lists; none where nothing says that it must have a list.
@@ -111,18 +118,21 @@ fn listed(
     }
 }
 
-fn healthy(answer: Option<Result<Answer, Unanswered>>) -> Result<(), String> {
-    match answer {
-        Some(Err(why)) => Err(format!("/health: {why}")),
-        Some(Ok(answer)) if !answer.status.is_success() => {
-            Err(format!("{} on /health: its engine is not ready, or dead", answer.status.as_u16()))
-        }
-        _ => Ok(()),
+/// Whether the node answers where it is probed.
+fn healthy(kind: Kind, path: &str, answer: Result<Answer, Unanswered>) -> Result<(), String> {
+    let status = answer.map_err(|why| format!("{path}: {why}"))?.status;
+    if status.is_success() {
+        return Ok(());
     }
+    let what = match kind {
+        Kind::Vllm => "its engine is not ready, or dead",
+        Kind::OpenAi | Kind::Generic => "it counts as dead, as this is where it is probed",
+    };
+    Err(format!("{} on {path}: {what}", status.as_u16()))
 }
 
 /// What is configured and not listed: requests for it would come back with the node's own 404.
-fn missing(config: &UpstreamConfig, listed: &[String]) -> Vec<String> {
+fn missing(config: &UpstreamConfig, place: &str, listed: &[String]) -> Vec<String> {
     let configured = config.models.iter().flatten().map(|model| model.as_str());
     let missing = configured.filter(|model| !listed.iter().any(|known| known == model));
     let warning = |model: &str| {
@@ -130,7 +140,7 @@ fn missing(config: &UpstreamConfig, listed: &[String]) -> Vec<String> {
             Some(word) => format!("did you mean `{word}`?"),
             None => format!("it lists {}", named(listed)),
         };
-        format!("the model `{model}` is configured, and the node does not list it; {hint}")
+        format!("the model `{model}` is configured, and {place} does not list it; {hint}")
     };
     missing.map(warning).collect()
 }

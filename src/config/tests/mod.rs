@@ -2,7 +2,10 @@
 
 mod effective;
 mod environment;
+mod health;
 mod keys;
+mod models;
+mod nodes;
 mod properties;
 mod routes;
 mod schema;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::raw::{RawKey, RawKeysFile, RawRetry, RawRoute, RawRoutesFile};
+use super::super::raw::{RawKey, RawKeysFile, RawProbe, RawRetry, RawRoute, RawRoutesFile};
 use super::super::raw::{RawTimeouts, RawUpstream};
 use super::super::schema::Document;
 use super::super::settings::SettingsFile;
@@ -38,6 +38,7 @@ fn every_field_that_is_read_is_described_and_no_other() {
     assert_eq!(read::<RawRoute>(), described(Routes, "/$defs/Route"));
     assert_eq!(read::<RawUpstream>(), described(Routes, "/$defs/Upstream"));
     assert_eq!(read::<RawTimeouts>(), described(Routes, "/$defs/Timeouts"));
+    assert_eq!(read::<RawProbe>(), described(Routes, "/$defs/Health"));
     assert_eq!(read::<RawRetry>(), described(Routes, "/$defs/Retry"));
     assert_eq!(read::<RawKeysFile>(), described(Keys, ""));
     assert_eq!(read::<RawKey>(), described(Keys, "/$defs/Key"));

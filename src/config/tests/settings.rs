@@ -30,6 +30,7 @@ fn defaults_hold_without_a_word() {
         assert_eq!(found.max_timeout, Duration::from_secs(3_600));
         assert_eq!(found.cors_allow_origins, CorsOrigins::Off);
         assert_eq!((found.access_log, found.h2c, found.ca_file.clone()), (true, false, None));
+        assert_eq!(found.sse_keepalive, Some(Duration::from_secs(15)));
         assert_eq!(found.invalid_key_status, http::StatusCode::UNAUTHORIZED);
     }
 }
@@ -59,6 +60,19 @@ fn host_and_port_each_replace_their_half() {
     ] {
         assert_eq!(with(variables, file).listen.to_string(), expected);
     }
+}
+
+#[test]
+fn a_keepalive_of_zero_is_none() {
+    for (file, expected) in [
+        ("sse_keepalive: 0\n", None),
+        ("sse_keepalive: 0s\n", None),
+        ("sse_keepalive: '0ms'\n", None),
+        ("sse_keepalive: 500ms\n", Some(Duration::from_millis(500))),
+    ] {
+        assert_eq!(with(&[], Some(file)).sse_keepalive, expected, "{file}");
+    }
+    assert_eq!(with(&[("SLUICE_SSE_KEEPALIVE", "0")], None).sse_keepalive, None);
 }
 
 #[test]
@@ -107,6 +121,8 @@ fn bad_values_are_told_at_once_with_their_source() {
         ("CORS_ALLOW_ORIGINS", "*,https://a"),
         ("CORS_ALLOW_ORIGINS", "[7]"),
         ("H2C", "maybe"),
+        ("SSE_KEEPALIVE", "5"),
+        ("SSE_KEEPALIVE", "25h"),
         ("LISTEN", "8080"),
     ] {
         let name = format!("SLUICE_{name}");

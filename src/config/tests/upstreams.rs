@@ -13,33 +13,51 @@ fn upstream(fields: &str) -> String {
 #[test]
 fn every_field_is_read_and_the_others_have_defaults() {
     let config = good(&upstream(
-        "kind: openai, key: k, key_header: api-key, key_prefix: '', models: [a/b], timeouts: { connect: 500ms, first_byte: 1m30s }, keepalive_idle: 2s, retry: { attempts: 3 }",
+        "kind: openai, key: k, key_header: api-key, key_prefix: '', models: [a/b], balance: round_robin, timeouts: { connect: 500ms, first_byte: 1m30s, idle: 20s, total: 1h }, keepalive_idle: 2s, retry: { attempts: 3 }",
     ));
     let found = &config.upstreams[0];
     assert_eq!(found.kind, Kind::OpenAi);
     assert_eq!(found.nodes.first().to_string(), "http://h:1");
     assert_eq!(found.credential.as_ref().unwrap().header, "api-key");
     assert_eq!(found.models.as_deref(), Some(&[ModelName::from("a/b")][..]));
-    assert_eq!(found.timeouts.connect, Duration::from_millis(500));
-    assert_eq!(found.timeouts.first_byte, Duration::from_secs(90));
+    assert_eq!(found.balance, Balance::RoundRobin);
+    let second = Duration::from_secs(1);
+    assert_eq!(
+        found.timeouts,
+        Timeouts {
+            connect: second / 2,
+            first_byte: 90 * second,
+            idle: 20 * second,
+            total: Some(3_600 * second),
+        }
+    );
     assert_eq!(found.keepalive_idle, Duration::from_secs(2));
     assert_eq!(found.attempts, 3);
     let plain = &good(&upstream("")).upstreams[0];
     assert_eq!((plain.kind, plain.attempts), (Kind::Generic, 2));
+    assert_eq!((plain.balance, plain.timeouts.total), (Balance::LeastLoad, None));
+    assert_eq!((plain.timeouts.idle, plain.timeouts.connect), (120 * second, 2 * second));
     assert_eq!((plain.keepalive_idle, plain.models.clone()), (defaults::KEEPALIVE_IDLE, None));
 }
 
 #[test]
 fn fields_without_behaviour_are_refused() {
-    for field in
-        ["dns: 'http://h'", "balance: round_robin", "max_in_flight: 7", "health: { path: /h }"]
-    {
+    for (field, told) in [
+        ("max_in_flight: 7", "max_in_flight: this is not served by this version yet; remove it"),
+        ("kind: ollama", "kind: kind `ollama` is not served by this version yet"),
+        (
+            "balance: prefix_aware",
+            "balance: balance `prefix_aware` is not served by this version yet",
+        ),
+        (
+            "balance: consistent_hash",
+            "balance: balance `consistent_hash` is not served by this version yet",
+        ),
+    ] {
         let found = bad(&upstream(field));
-        assert!(found[0].contains("this is not served by this version yet"), "{found:?}");
+        assert!(found[0].ends_with(&format!("upstreams.u.{told}")), "{found:?}");
         assert_eq!(found.len(), 1);
     }
-    let found = bad(&upstream("kind: ollama"));
-    assert!(found[0].contains("`ollama` is not served by this version yet"), "{found:?}");
 }
 
 #[test]
@@ -51,6 +69,10 @@ fn values_out_of_bounds_are_refused() {
         "timeouts: { connect: 25h }",
         "timeouts: { connect: 99999999999999999999s }",
         "timeouts: { conect: 5s }",
+        "timeouts: { idle: 0s }",
+        "timeouts: { total: never }",
+        "balance: least_lod",
+        "balance: [least_load]",
         "retry: { attempts: 0 }",
         "retry: { attempts: 11 }",
         "retry: { attempts: -1 }",
@@ -77,7 +99,10 @@ fn a_name_cannot_hold_a_colon_and_a_broken_upstream_is_still_known_to_routes() {
     );
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("routes.yaml:2:3: upstreams: a name is"), "{found:?}");
-    assert!(found[1].starts_with("routes.yaml:3:8: upstreams.c.nodes: one node"), "{found:?}");
+    assert!(
+        found[1].starts_with("routes.yaml:3:8: upstreams.c.nodes: at least one node"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -22,9 +22,10 @@ fn all_problems_are_told_at_once_in_the_order_of_their_lines() {
 upstreams:
   llama:
     kind: vlm
-    nodes: [http://a:1, http://b:1]
+    nodes: [http://a:1, http://A:1/v1]
     retry: { attempts: lots }
-    balance: least_load
+    balance: least_lode
+    health: { intervall: 5s, unhealthy_after: 0 }
 routes:
   - { path: v1, methods: [POTS, 7], upstream: lama }
   - path: /b
@@ -33,23 +34,27 @@ routes:
   - path: /c
     methods: [GET]
     upstream_url: http://h:1/c?d=e
-fallbacks: {}
+fallbacks: { a: [] }
+max_in_flight: 9
 ";
     assert_lines(
         &bad(text),
         &[
             "routes.yaml:3:11: upstreams.llama.kind: this must be `generic` or `openai` or `vllm`; did you mean `vllm`?",
-            "routes.yaml:4:5: upstreams.llama.nodes: one node per upstream for now; name exactly one; further nodes can be upstreams of their own",
+            "routes.yaml:4:25: upstreams.llama.nodes[1]: this node stands here twice; keep one of them",
             "routes.yaml:5:24: upstreams.llama.retry.attempts: this must be a whole number",
-            "routes.yaml:6:5: upstreams.llama.balance: this is not served by this version yet; remove it",
-            "routes.yaml:8:13: routes[0].path: a path begins with `/`; write it without host and query",
-            "routes.yaml:8:27: routes[0].methods[0]: this is no method that can be forwarded; did you mean `POST`?",
-            "routes.yaml:8:33: routes[0].methods[1]: this must be a text; put it in quotes",
-            "routes.yaml:8:47: routes[0].upstream: there is no such upstream; did you mean `llama`?",
-            "routes.yaml:10:14: routes[1].methods: this must be a list",
-            "routes.yaml:11:19: routes[1].upstream_url: this is no URL of a node; write `http://host:port` or `https://host`",
-            "routes.yaml:14:19: routes[2].upstream_url: a query cannot stand here: a request brings its own",
-            "routes.yaml:15:1: fallbacks: this is not served by this version yet; remove it",
+            "routes.yaml:6:14: upstreams.llama.balance: this must be `least_load` or `round_robin`; did you mean `least_load`?",
+            "routes.yaml:7:15: upstreams.llama.health.intervall: unknown field; did you mean `interval`?",
+            "routes.yaml:7:47: upstreams.llama.health.unhealthy_after: this must be 1 to 100",
+            "routes.yaml:9:13: routes[0].path: a path begins with `/`; write it without host and query",
+            "routes.yaml:9:27: routes[0].methods[0]: this is no method that can be forwarded; did you mean `POST`?",
+            "routes.yaml:9:33: routes[0].methods[1]: this must be a text; put it in quotes",
+            "routes.yaml:9:47: routes[0].upstream: there is no such upstream; did you mean `llama`?",
+            "routes.yaml:11:14: routes[1].methods: this must be a list",
+            "routes.yaml:12:19: routes[1].upstream_url: this is no URL of a node; write `http://host:port` or `https://host`",
+            "routes.yaml:15:19: routes[2].upstream_url: a query cannot stand here: a request brings its own",
+            "routes.yaml:16:14: fallbacks.a: at least one model is needed; leave it out where there is none",
+            "routes.yaml:17:1: max_in_flight: this is not served by this version yet; remove it",
         ],
     );
 }

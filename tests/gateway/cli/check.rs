@@ -84,14 +84,60 @@ async fn online_asks_every_node_and_says_what_each_needs() {
     }
     assert!(ended.line("dead ").contains(&format!("http://{dead}")));
     assert_eq!(ended.out.lines().count(), 9, "a line for each node, and one on the files");
+    let place = format!("http://{}", good.addr());
     for told in [
-        "good: the model `qwem` is configured, and the node does not list it; did you mean `qwen`?",
-        "good: the model `other` is configured, and the node does not list it; it lists `llama`, `qwen`",
-        "5 of 8 nodes failed",
+        format!(
+            "good: the model `qwem` is configured, and {place} does not list it; did you mean `qwen`?"
+        ),
+        format!(
+            "good: the model `other` is configured, and {place} does not list it; it lists `llama`, `qwen`"
+        ),
+        "5 of 8 nodes failed".to_owned(),
     ] {
-        assert!(ended.err.contains(told), "{told}: {}", ended.err);
+        assert!(ended.err.contains(&told), "{told}: {}", ended.err);
     }
     assert_eq!(sluice(dir.path(), &["check"], &[]).await.code, 0, "the files are fine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn online_asks_each_node_of_an_upstream_where_it_is_probed() {
+    let (one, other, dead) = (node(&["llama"]).await, node(&["qwen"]).await, nowhere());
+    let engine = without_engine().await;
+    let (a, b, c) = (one.addr(), other.addr(), engine.addr);
+    let routes = format!(
+        "upstreams:
+  pair: {{kind: vllm, models: [llama], nodes: ['http://{a}', 'http://{b}/', 'http://{dead}']}}
+  off: {{kind: vllm, nodes: ['http://{c}'], health: off}}
+  probed: {{nodes: ['http://{c}'], health: {{path: /health}}}}
+  named: {{kind: vllm, dns: 'http://localhost:{}'}}
+  unknown: {{kind: vllm, dns: 'http://no-such-name.invalid'}}
+routes:
+  - {{path: /a, methods: [POST], upstream: pair}}
+  - {{path: /a, methods: [POST], upstream: off}}
+  - {{path: /a, methods: [POST], upstream: probed}}
+  - {{path: /a, methods: [POST], upstream: named}}
+  - {{path: /a, methods: [POST], upstream: unknown}}
+",
+        a.port()
+    );
+    let dir = folder(&[("config/routes.yaml", &routes)]);
+
+    let ended = sluice(dir.path(), &["check", "--online"], &[]).await;
+
+    assert_eq!(ended.code, 1, "{}{}", ended.out, ended.err);
+    let pair = |place| format!("pair     http://{place} ");
+    assert!(ended.line(&pair(a)).contains("lists `llama`"));
+    assert!(ended.line(&pair(b)).contains("lists `qwen`"));
+    assert!(ended.line(&pair(dead)).contains("FAILED  cannot connect"));
+    let told = format!("pair: the model `llama` is configured, and http://{b} does not list it");
+    assert!(ended.err.contains(&told), "{}", ended.err);
+    assert!(ended.line("off ").contains("lists `llama`"));
+    assert!(ended.line("probed ").contains("FAILED  503 on /health: it counts as dead"));
+    let own = format!("named    http://localhost:{} at 127.0.0.1 ", a.port());
+    assert!(ended.line(&own).contains("lists `llama`"));
+    let hosts: Vec<_> = one.requests().iter().map(|one| one.headers["host"].clone()).collect();
+    assert!(hosts.contains(&format!("localhost:{}", a.port()).parse().unwrap()), "{hosts:?}");
+    assert!(ended.line("unknown ").contains("FAILED  the name cannot be resolved"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

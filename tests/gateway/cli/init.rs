@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use sluice::config::{Environment, Texts, parse};
+
 use super::{folder, sluice};
 use crate::services::process::{Port, Process};
 use crate::support::gateway::written;
@@ -106,6 +108,37 @@ async fn a_gateway_for_everybody_has_its_line_to_paste_too() {
     let ended = sluice(bad.path(), &["init"], &[("PORT", "http")]).await;
     assert_eq!(ended.code, 78, "{}", ended.out);
     assert!(contents(bad.path()).is_empty());
+}
+
+/// Lines of a file that hold a field in a comment, as in `    # balance: least_load`, with the field uncovered.
+fn commented(text: &str) -> impl Iterator<Item = (&str, String)> {
+    text.lines().filter_map(|line| {
+        let (indent, rest) = line.split_once("# ")?;
+        let (field, _) = rest.split_once(": ")?;
+        let word = |c: char| c.is_ascii_lowercase() || c == '_';
+        let is_field = indent.trim().is_empty() && field.chars().all(word);
+        is_field.then(|| (line, format!("{indent}{rest}")))
+    })
+}
+
+#[test]
+fn what_stands_in_comments_of_the_shipped_routes_works_too() {
+    let text = written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config/routes.yaml"));
+    let environment = Environment::from_iter([("VLLM_API_KEY", "k")]);
+    let mut fields = Vec::new();
+    for (line, uncovered) in commented(&text) {
+        fields.push(uncovered.trim().split_once(':').unwrap().0.to_owned());
+        let mut routes = text.replacen(line, &uncovered, 1);
+        if uncovered.trim().starts_with("dns:") {
+            routes = routes.replacen("    nodes:", "    x-nodes:", 1);
+        }
+        let texts = Texts { routes: Some(&routes), keys: None };
+        let read = parse(texts, &environment, None, &|_: &Path| Ok(b"key".to_vec()));
+        assert!(read.is_ok(), "{line}: {}", read.unwrap_err());
+    }
+    for field in ["dns", "key", "models", "balance", "health", "timeouts", "retry", "fallbacks"] {
+        assert!(fields.iter().any(|found| found == field), "{field} is not shown");
+    }
 }
 
 /// With `UPDATE_DOCS=1` in the environment they are written instead.

@@ -90,6 +90,18 @@ const BAD_UPSTREAMS: &[&str] = &[
     "kind: vllm",
     "nodes: []",
     "nodes: 'http://h'",
+    "nodes: ['http://h'], dns: 'http://h'",
+    "dns: ['http://h']",
+    "dns: h",
+    "nodes: ['http://h'], balance: prefix_aware",
+    "nodes: ['http://h'], balance: [least_load]",
+    "nodes: ['http://h'], health: on",
+    "nodes: ['http://h'], health: true",
+    "nodes: ['http://h'], health: {path: health}",
+    "nodes: ['http://h'], health: {path: /h, interval: 5}",
+    "nodes: ['http://h'], health: {path: /h, healthy_after: 0}",
+    "nodes: ['http://h'], health: {path: /h, healthy_after: 101}",
+    "nodes: ['http://h'], health: {path: /h, after: 3}",
     "nodes: ['http://h'], kind: vlm",
     "nodes: ['http://h'], key: a, key_file: b",
     "nodes: ['http://h'], models: []",
@@ -98,7 +110,7 @@ const BAD_UPSTREAMS: &[&str] = &[
     "nodes: ['http://h'], retry: {attempts: two}",
     "nodes: ['http://h'], retry: 2",
     "nodes: ['http://h'], timeouts: {connect: 5}",
-    "nodes: ['http://h'], timeouts: {total: 5s}",
+    "nodes: ['http://h'], timeouts: {read: 5s}",
     "nodes: ['http://h'], keepalive_idle: long",
     "nodes: ['http://h'], node: 'http://h'",
 ];
@@ -116,7 +128,13 @@ fn a_schema_takes_what_the_gateway_takes() {
         "kind: openai, nodes: [https://h/v1/x], key: k, key_header: x-k, key_prefix: '', models: [m]",
         "nodes: ['http://h'], key_file: k, timeouts: {connect: 500ms, first_byte: 1m 30s, x-why: 1}",
         "nodes: ['http://h'], keepalive_idle: 4s, retry: {attempts: 3}",
-        "nodes: ['http://h'], key: ~, models: ~, timeouts: ~, retry: ~, kind: ~",
+        "nodes: ['http://h'], key: ~, models: ~, timeouts: ~, retry: ~, kind: ~, balance: ~, health: ~",
+        "nodes: ['http://a', 'http://b:8000/v1/x'], balance: round_robin, timeouts: {idle: 2m, total: 1h}",
+        "dns: '${U}:8000', kind: vllm, balance: '${B:-least_load}', health: '${H:-off}'",
+        "nodes: ['http://h'], health: off",
+        "nodes: ['http://h'], health: false",
+        "nodes: ['http://h'], health: {path: /h, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: '${N}', x-why: 1}",
+        "kind: openai, nodes: ['http://h'], health: {}",
     ];
     let keys: &[&str] = &[
         "name: a, key: k, x-b: 1",
@@ -128,7 +146,8 @@ fn a_schema_takes_what_the_gateway_takes() {
          routes: [{<<: *k, path: /a, methods: [GET], upstream_url: 'http://h'}]",
         "upstreams: {x-a: {nodes: ['http://h']}, 7: {nodes: ['http://h']}}\n\
          routes: [{preset: vllm, upstream: x-a}, {preset: vllm, upstream: '7'}]\naliases: {b: m}",
-        "upstreams:\naliases:\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
+        "upstreams:\naliases:\nfallbacks:\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
+        "fallbacks: {a: [b, '${W}'], x-b: [a]}\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
     ];
     let settings: &[&str] = &[
         "",
@@ -136,6 +155,9 @@ fn a_schema_takes_what_the_gateway_takes() {
         "listen: '[::1]:80'\nadmin_listen: localhost:${N}\ndrain_delay: 0s\nx-why: 1",
         "cors_allow_origins: ['https://a', 'http://b:1']\nlog_level: Warning\nlog_format: json",
         "cors_allow_origins: '*'\ninvalid_key_status: 403\nca_file:\naccess_log: true",
+        "sse_keepalive: 0\ndrain_timeout: 0",
+        "sse_keepalive: '0'\nmax_timeout: 1m 30s",
+        "sse_keepalive: '${N}s'",
         "invalid_key_status: '401'\nlisten:\nh2c: 'false'\nmax_timeout: 1h",
     ];
     for (document, yaml) in files(&[
@@ -162,6 +184,10 @@ fn a_schema_refuses_shapes_that_the_gateway_refuses() {
         "routes: [1]",
         "route: []\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
         "aliases: {a: [b]}\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
+        "fallbacks: {a: b}\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
+        "fallbacks: {a: []}\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
+        "fallbacks: {a: [b, b]}\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
+        "fallbacks: [a]\nroutes: [{path: /a, methods: [GET], upstream_url: 'http://h'}]",
         "upstreams: {a b: {nodes: ['http://h']}}\nroutes: [{preset: vllm, upstream: a b}]",
     ];
     let keys: &[&str] = &[
@@ -178,6 +204,8 @@ fn a_schema_refuses_shapes_that_the_gateway_refuses() {
         "listen_on: 127.0.0.1:80",
         "listen: 8080",
         "max_timeout: 5",
+        "sse_keepalive: 15",
+        "sse_keepalive: off",
         "max_body_bytes: much",
         "log_level: loud",
         "invalid_key_status: 404",
