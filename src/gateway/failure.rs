@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use super::downstream::{has_begun, is_over};
 use super::{Gateway, forward, reply};
-use crate::metrics::Failure;
+use crate::metrics::{Failure, Phase};
 use crate::refusal::Refusal;
 
 /// The client left, or broke its connection: there is nobody to tell.
@@ -106,6 +106,22 @@ impl Gateway {
         if let Some(forward) = &ctx.forward {
             forward.route.upstream.metrics.failed(how);
         }
+    }
+
+    /// The client left. The proxy has let the node's connection go just before it calls `error_while_proxy`: over HTTP/1.1
+    /// its socket is closed, over HTTP/2 its stream is reset. Not observed where nobody saw the client leave: after the
+    /// head of an answer that is no stream, and after a hand-over.
+    pub(super) fn note_abort(&self, ctx: &RequestContext) {
+        let Some(left_at) = ctx.downstream.left_at() else { return };
+        let in_stream = ctx.answer.tail.is_some();
+        let phase = if in_stream && ctx.answer.is_bound() {
+            Phase::Streaming
+        } else if in_stream || ctx.stream {
+            Phase::Waiting
+        } else {
+            Phase::NonStreaming
+        };
+        self.metrics.aborted(phase, left_at.elapsed());
     }
 
     /// Tells the client, in the form that is still possible; gives the status for the log, 0 where nobody was told.

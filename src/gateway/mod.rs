@@ -239,6 +239,9 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         ctx.downstream.remove(session);
         failure::blame(&mut error);
+        if failure::is_clients(&error) {
+            self.note_abort(ctx);
+        }
         let retry = self.may_retry(&error, ctx);
         error.set_retry(retry);
         error

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::{EVENTS, HEAD, ask, gateway, pause};
+use crate::support::gateway::chat;
 use crate::support::scripted::Scripted;
-use crate::support::{eventually, within};
+use crate::support::{KEY, TestGateway, eventually, within};
 
 /// How soon a node must know.
 const SOON: Duration = Duration::from_secs(1);
@@ -97,5 +98,36 @@ async fn a_client_that_leaves_frees_its_node_in_every_phase() {
             assert_eq!(line["tries"], 1, "{phase:?}: {line}");
         }
         assert_eq!(gateway.series("sluice_upstream_failures_total"), 0.0, "{phase:?}");
+        let waits = matches!(phase, Phase::NoHead | Phase::HeadHeld | Phase::AfterComment);
+        let label = if waits { "waiting" } else { "streaming" };
+        told_in_time(&gateway, label);
     }
+}
+
+/// Both clients that left were seen to, in this phase alone, and their nodes let go soon.
+fn told_in_time(gateway: &TestGateway, phase: &str) {
+    let name = "sluice_abort_propagation_seconds";
+    let text = String::from_utf8(gateway.server.metrics.render().unwrap()).unwrap();
+    let count = format!("{name}_count{{phase=\"{phase}\"}} 2\n");
+    assert!(text.contains(&count), "{phase}: {text}");
+    assert_eq!(gateway.series(&format!("{name}_count")), 2.0, "{phase}");
+    assert!(gateway.series(&format!("{name}_sum")) < SOON.as_secs_f64(), "{phase}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asked_for_no_stream_is_seen_to_leave_too() {
+    let (there, mut is_there) = mpsc::channel(1);
+    let (left, mut has_left) = mpsc::channel(1);
+    let node = node(Phase::NoHead, there, left).await;
+    let (gateway, clients) = gateway(node.addr, "", "15s").await;
+    for client in &clients {
+        let request = client.post(gateway.url("/v1/chat/completions")).bearer_auth(KEY);
+        tokio::select! {
+            reply = request.json(&chat("m")).send() => panic!("{reply:?}"),
+            _ = within(is_there.recv()) => {}
+        }
+        within(has_left.recv()).await.unwrap();
+    }
+    gateway.log_lines(2).await;
+    told_in_time(&gateway, "non_streaming");
 }
