@@ -20,9 +20,11 @@
 //! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → authenticate → route →
 //! scope → timeout → body → model → stored response → upstream. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
 //! the node's address, `upstream_request_filter` writes the head that the node shall see (what may go up is listed;
-//! everything else stays) and lets `gateway/downstream.rs` replay the body; `upstream_response_filter` judges the status;
-//! `error_while_proxy` decides whether there is another try; `fail_to_proxy` tells the client what cannot be mended;
-//! `logging` counts the request and writes its line.
+//! everything else stays) and puts a stand-in in the client's place (`gateway/downstream/`) that replays the body, keeps
+//! the head of a stream back until its first event, watches the clock and has comments written into silent streams;
+//! `upstream_response_filter` judges the status; `gateway/passing.rs` decides what goes to the client, and from when on no
+//! other node can take the place of this one; `error_while_proxy` decides whether there is another try; `fail_to_proxy`
+//! tells the client what cannot be mended; `logging` counts the request and writes its line.
 //!
 //! # What holds everywhere
 //!
@@ -43,6 +45,9 @@
 //!   starts after the upload. The price is memory, which one budget bounds.
 //! - **Our own start and stop, not Pingora's `Server`.** Its SIGTERM sleeps for the whole grace period. Services run on
 //!   sockets that the caller bound, so that a test starts the gateway exactly as `serve` does.
+//! - **A wrapper round the client's session, not a client of our own.** The head that waits, limits apart from each other and
+//!   comments hang on one call that Pingora makes while it waits for a node; the rest of the proxy stays Pingora's. It is
+//!   there for event streams only, and where nothing but the head is to be held it goes with the first bytes.
 //! - **Models are learnt when a choice or a list needs them**, not polled: a node that may be anything is asked for
 //!   nothing that nobody wanted.
 //! - **serde_yaml** reads the files because Pingora brings it anyway; it drops double keys silently, so maps go through

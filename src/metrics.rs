@@ -22,6 +22,12 @@ const REQUEST_SECONDS: [f64; 23] = [
     60.0, 120.0, 240.0, 480.0, 960.0, 1920.0,
 ];
 
+/// From what a machine in the same rack takes to what nobody would call at once.
+const ABORT_SECONDS: [f64; 16] = [
+    0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0,
+];
+
 /// Values of one label before the rest is counted as [`OTHER`]: a scrape stays small whatever the config holds.
 const LABEL_VALUES_MAX: usize = 1_000;
 
@@ -38,6 +44,7 @@ pub struct Metrics {
     failures: IntCounterVec,
     refusals: IntCounterVec,
     reloads: IntCounterVec,
+    abort_seconds: [Histogram; Phase::ALL.len()],
     /// Upstreams that have series of their own; locked only while a snapshot is built.
     named: Mutex<HashSet<String>>,
     /// `sluice_requests_in_flight`: requests begun and not yet logged.
@@ -63,6 +70,29 @@ pub struct UpstreamMetrics {
     seconds: Histogram,
     retries: IntCounter,
     failures: [IntCounter; Failure::ALL.len()],
+}
+
+/// How far a request was when its client left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// A stream was asked for, and no byte of it had come.
+    Waiting,
+    /// In a stream.
+    Streaming,
+    /// No stream was asked for.
+    NonStreaming,
+}
+
+impl Phase {
+    const ALL: [Self; 3] = [Self::Waiting, Self::Streaming, Self::NonStreaming];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Streaming => "streaming",
+            Self::NonStreaming => "non_streaming",
+        }
+    }
 }
 
 /// How a try at a node fails.
@@ -115,6 +145,17 @@ impl Series {
 
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.registered(IntGauge::new(name, help)?)
+    }
+
+    fn abort_seconds(&self) -> prometheus::Result<[Histogram; Phase::ALL.len()]> {
+        let opts = HistogramOpts::new(
+            "sluice_abort_propagation_seconds",
+            "From the moment when the gateway sees that a client left until its node's connection is let go, by phase: \
+             waiting, streaming, non_streaming.",
+        );
+        let all = HistogramVec::new(opts.buckets(ABORT_SECONDS.to_vec()), &["phase"])?;
+        let all = self.registered(all)?;
+        Ok(Phase::ALL.map(|phase| all.with_label_values(&[phase.label()])))
     }
 
     fn request_seconds(&self) -> prometheus::Result<HistogramVec> {
@@ -173,6 +214,7 @@ impl Metrics {
                 "sluice_client_aborts_total",
                 "Requests whose client left before the answer's end.",
             )?,
+            abort_seconds: new.abort_seconds()?,
             held_bytes: new
                 .gauge("sluice_held_request_bytes", "Bytes of request bodies held in memory.")?,
             response_ids: new.gauge(
@@ -223,6 +265,11 @@ impl Metrics {
     /// A request was refused. `code` is a [`Refusal::code`](crate::refusal::Refusal::code): a bounded set.
     pub fn refused(&self, code: &str) {
         self.refusals.with_label_values(&[code]).inc();
+    }
+
+    /// A client left in `phase`; its node was let go after `took`.
+    pub fn aborted(&self, phase: Phase, took: Duration) {
+        self.abort_seconds[phase as usize].observe(took.as_secs_f64());
     }
 
     /// A change of the configuration took effect, or did not.

@@ -54,9 +54,9 @@ impl Gateway {
         let there = self.routes_to_stored(ctx, candidates, &key)?;
         let routes = there.as_ref().map(|there| there.routes.as_slice());
         let chosen = self.choose(ctx, (candidates, routes), &key).await?;
-        let timeout = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
+        let limit = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
         let method = session.req_header().method.clone();
-        let asked = Asked { uri: &uri, query, timeout };
+        let asked = Asked { uri: &uri, query, timeout: limit };
         let (node, query) = self.operate(ctx, &method, &chosen.route, asked).await?;
         let mut forward = Forward::new(&chosen, with_query(&uri, query.as_deref())?, timeout);
         forward.model = forward.model.or_else(|| ctx.model.clone());

@@ -1,36 +1,56 @@
 //! What of a node's answer has gone by.
 
+use std::mem;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header;
 use pingora::http::ResponseHeader;
 
 use super::context::Forward;
+use super::downstream::is_stream;
+use super::last_words::LastWords;
 use super::mask::Mask;
 use crate::wire::events::Tail;
 use crate::wire::response_id::IdSearch;
 
-/// Noted while the answer passes, piece by piece.
+/// Noted while the answer passes, piece by piece. What the head says is of the last try's answer.
 #[derive(Default)]
 pub(super) struct AnswerSoFar {
-    /// 0 before the head.
+    /// 0 before a head went to the client.
     pub(super) status: u16,
+    /// The head of this try's answer is there.
+    has_head: bool,
+    /// The status of a head that waits for its first byte.
+    waiting: u16,
+    /// The client has what only this answer can go on from. Comments bind nobody.
+    bound: bool,
     pub(super) first_byte: Option<Instant>,
     /// Where an event stream stands.
     pub(super) tail: Option<Tail>,
     /// While the id of a response that is made has not come.
     pub(super) response_id: Option<IdSearch>,
+    /// While it is not known what an error is about.
+    pub(super) last_words: Option<LastWords>,
     /// Over the body of an error.
     mask: Option<Mask>,
 }
 
 impl AnswerSoFar {
-    /// The head goes by.
-    pub(super) fn begin(&mut self, head: &ResponseHeader, forward: Option<&Forward>) {
-        self.status = head.status.as_u16();
-        let content_type = head.headers.get(header::CONTENT_TYPE);
-        let stream = content_type.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+    /// Another try begins: the head that waited is lost.
+    pub(super) fn next_try(&mut self) {
+        (self.has_head, self.waiting) = (false, 0);
+    }
+
+    /// The node of this try has sent a head.
+    pub(super) fn has_head(&self) -> bool {
+        self.has_head
+    }
+
+    /// The head of a try's answer is there. `waits`: it goes to the client with the first byte.
+    pub(super) fn begin(&mut self, head: &ResponseHeader, forward: Option<&Forward>, waits: bool) {
+        self.has_head = true;
+        self.waiting = head.status.as_u16();
+        let stream = is_stream(head);
         self.tail = stream.then(Tail::default);
         let noted =
             head.status.is_success() && forward.is_some_and(|forward| forward.notes_response);
@@ -38,23 +58,50 @@ impl AnswerSoFar {
             true => IdSearch::in_events(),
             false => IdSearch::in_object(),
         });
+        self.last_words = (waits && !stream).then(LastWords::default);
         let credential = forward.and_then(|forward| forward.route.upstream.credential.as_ref());
-        if let Some(credential) = credential.filter(|_| self.status >= 400) {
-            self.mask = Some(Mask::new(credential.key.clone()));
+        let told = credential.filter(|_| self.waiting >= 400);
+        self.mask = told.map(|credential| Mask::new(credential.key.clone()));
+        if !waits {
+            self.bind();
         }
     }
 
-    /// A piece goes by.
-    pub(super) fn pass(&mut self, body: &mut Option<Bytes>, end: bool) {
+    /// The head is on its way to the client, if it was not yet.
+    pub(super) fn send_head(&mut self) {
+        if self.waiting != 0 {
+            self.status = mem::take(&mut self.waiting);
+        }
+    }
+
+    /// The head, and more of this answer than that, is on its way to the client.
+    fn bind(&mut self) {
+        self.send_head();
+        self.bound = true;
+    }
+
+    /// No other answer can take this one's place.
+    pub(super) fn is_bound(&self) -> bool {
+        self.bound
+    }
+
+    /// A piece goes by. True where it is the first that binds.
+    pub(super) fn pass(&mut self, body: &mut Option<Bytes>, end: bool) -> bool {
+        let was_bound = self.bound;
         if let Some(piece) = body.as_ref().filter(|piece| !piece.is_empty()) {
             self.first_byte.get_or_insert_with(Instant::now);
             if let Some(tail) = &mut self.tail {
                 tail.push(piece);
             }
+            self.bind();
+        }
+        if end {
+            self.bind();
         }
         if let Some(mask) = &mut self.mask {
             let passed = mask.pass(body.as_deref(), end);
             *body = (!passed.is_empty()).then_some(passed);
         }
+        !was_bound && self.bound
     }
 }

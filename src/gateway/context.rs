@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::answer::AnswerSoFar;
 use super::body::Progress;
 use super::cors;
-use super::downstream::Replay;
+use super::downstream::{Downstream, Limits};
 use super::drain::InFlight;
 use super::held::HeldBody;
 use super::reply::{ANTHROPIC_REQUEST_ID, REQUEST_ID};
@@ -55,7 +55,7 @@ pub struct RequestContext {
     pub(super) stream: bool,
     pub(super) stored: Stored,
     pub(super) forward: Option<Forward>,
-    pub(super) replay: Replay,
+    pub(super) downstream: Downstream,
     pub(super) tries: usize,
     /// Where this try is: its place there is free when this is dropped.
     pub(super) place: Option<Place>,
@@ -94,8 +94,14 @@ pub(super) struct Forward {
     pub(super) rename: Option<Rename>,
     /// When the first byte must be there: all tries share it.
     pub(super) first_byte_until: Instant,
+    /// The longest silence after it.
+    pub(super) idle: Duration,
+    /// When the answer must be over.
+    pub(super) total_until: Option<Instant>,
     /// The request may be sent more than once.
     pub(super) repeatable: bool,
+    /// Its client has a limit of its own for how long it waits.
+    pub(super) impatient: bool,
     /// The answer makes a response, whose id is to be remembered.
     pub(super) notes_response: bool,
 }
@@ -118,7 +124,7 @@ impl RequestContext {
             stream: false,
             stored: Stored::default(),
             forward: None,
-            replay: Replay::default(),
+            downstream: Downstream::default(),
             tries: 0,
             place: None,
             tried: SmallVec::new(),
@@ -192,15 +198,28 @@ impl Forward {
         Instant::now() < self.first_byte_until
     }
 
-    pub(super) fn new(chosen: &Chosen, asked: PathAndQuery, timeout: Duration) -> Self {
+    /// What the client may be kept waiting for.
+    pub(super) fn limits(&self, keepalive: Option<Duration>) -> Limits {
+        let (first_byte_until, idle) = (self.first_byte_until, self.idle);
+        Limits { first_byte_until, idle, total_until: self.total_until, keepalive }
+    }
+
+    /// `timeout` is the request's own: the longest wait for the first byte, and between later ones.
+    pub(super) fn new(chosen: &Chosen, asked: PathAndQuery, timeout: Option<Duration>) -> Self {
+        let (now, timeouts) = (Instant::now(), chosen.route.upstream.timeouts);
+        let first_byte_until = now + timeout.unwrap_or(timeouts.first_byte);
+        let total_until = timeouts.total.map(|total| now + total);
         Self {
             route: chosen.route.clone(),
             asked,
             model: chosen.renamed.clone(),
             only: None,
             rename: None,
-            first_byte_until: Instant::now() + timeout,
+            first_byte_until: total_until.map_or(first_byte_until, |at| at.min(first_byte_until)),
+            idle: timeout.unwrap_or(timeouts.idle),
+            total_until,
             repeatable: true,
+            impatient: timeout.is_some(),
             notes_response: false,
         }
     }

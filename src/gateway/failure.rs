@@ -8,8 +8,9 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use super::downstream::{has_begun, is_over};
 use super::{Gateway, forward, reply};
-use crate::metrics::Failure;
+use crate::metrics::{Failure, Phase};
 use crate::refusal::Refusal;
 use crate::upstream::breaker::Fault;
 
@@ -32,9 +33,16 @@ fn retry_after(head: &ResponseHeader) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// A node did not read or write in time.
+/// The proxy takes a limit of ours that is over for the client's leaving: it is the node that was too slow.
+pub(super) fn blame(error: &mut Error) {
+    if is_over(error) {
+        error.esource = ErrorSource::Upstream;
+    }
+}
+
+/// A node did not read, write or answer in time.
 pub(super) fn is_timeout(error: &Error) -> bool {
-    matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
+    is_over(error) || matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
 /// A connection that was there closed or was reset.
@@ -102,6 +110,41 @@ impl Gateway {
         Ok(())
     }
 
+    /// A try failed, by its node's fault: told from here alone.
+    pub(super) fn try_failed(&self, ctx: &mut RequestContext, fault: Fault) {
+        let Some(forward) = &ctx.forward else { return };
+        let how = match fault {
+            Fault::Connect => Some(Failure::Connect),
+            Fault::Timeout => Some(Failure::Timeout),
+            Fault::Broken | Fault::Died => Some(Failure::Broken),
+            // The answer may still pass; what becomes of it is counted by its status.
+            Fault::Status | Fault::ShuttingDown => None,
+        };
+        if let Some(how) = how {
+            forward.route.upstream.metrics.failed(how);
+        }
+        // A client that waits for less than the configuration lets it has found nothing out about the node.
+        if fault != Fault::Timeout || !forward.impatient {
+            ctx.node_failed(fault);
+        }
+    }
+
+    /// The client left. The proxy has let the node's connection go just before it calls `error_while_proxy`: over HTTP/1.1
+    /// its socket is closed, over HTTP/2 its stream is reset. Not observed where nobody saw the client leave: after the
+    /// head of an answer that is no stream, and after a hand-over.
+    pub(super) fn note_abort(&self, ctx: &RequestContext) {
+        let Some(left_at) = ctx.downstream.left_at() else { return };
+        let in_stream = ctx.answer.tail.is_some();
+        let phase = if in_stream && ctx.answer.is_bound() {
+            Phase::Streaming
+        } else if in_stream || ctx.stream {
+            Phase::Waiting
+        } else {
+            Phase::NonStreaming
+        };
+        self.metrics.aborted(phase, left_at.elapsed());
+    }
+
     /// Tells the client, in the form that is still possible; gives the status for the log, 0 where nobody was told.
     pub(super) async fn tell_failure(
         &self,
@@ -116,8 +159,7 @@ impl Gateway {
         let refusal = ctx.failure.take().unwrap_or_else(|| name_of(error));
         let status = refusal.status().as_u16();
         log::debug!("request {} failed: {error}", ctx.id.as_str());
-        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
-        let told = if !begun {
+        let told = if !has_begun(session.response_written()) {
             ctx.body_progress = super::body::Progress::Broken;
             ctx.answer.status = status;
             let answer = self.refuse(ctx, refusal);
@@ -128,7 +170,9 @@ impl Gateway {
             ctx.refused = Some(refusal);
             match ctx.answer.tail {
                 // After a part of an event, or of anything but events, only a cut is honest.
-                Some(tail) if tail.between_events() => reply::end_stream(session, event).await,
+                Some(tail) if tail.between_events() && !ctx.downstream.is_torn() => {
+                    reply::end_stream(session, event).await
+                }
                 _ => Ok(()),
             }
         };
@@ -140,29 +184,23 @@ impl Gateway {
 
     /// Whether a failed try is followed by another (SPEC 6): only before the answer's first byte, never after our own
     /// timeout, never for what the client did.
-    pub(super) fn may_retry(
-        &self,
-        session: &Session,
-        error: &Error,
-        ctx: &mut RequestContext,
-    ) -> bool {
-        let upstreams = *error.esource() == ErrorSource::Upstream;
-        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
-        // The body is given up with the head's passing: also one that was not written yet binds us.
-        if !upstreams || begun || ctx.answer.status != 0 {
+    pub(super) fn may_retry(&self, error: &Error, ctx: &mut RequestContext) -> bool {
+        if *error.esource() != ErrorSource::Upstream {
             return false;
         }
+        let bound = ctx.answer.is_bound() || ctx.downstream.is_torn();
         let (timed_out, broken) = (is_timeout(error), is_broken_connection(error));
         // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
-        if broken && ctx.may_be_stale() {
+        if broken && !bound && ctx.may_be_stale() && !ctx.answer.has_head() {
             ctx.met_stale = true;
             ctx.same_node = true;
             return true;
         }
         if ctx.failure.is_none() {
-            ctx.node_failed(if timed_out { Fault::Timeout } else { Fault::Broken });
+            let fault = if timed_out { Fault::Timeout } else { Fault::Broken };
+            self.try_failed(ctx, fault);
         }
-        if timed_out || !ctx.may_send_again() {
+        if bound || timed_out || !ctx.may_send_again() {
             return false;
         }
         // `judge` has asked the budget already, and given what may not be tried again its name.

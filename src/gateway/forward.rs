@@ -1,6 +1,6 @@
 //! The request as the node sees it, and its answer as the client sees it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
@@ -60,10 +60,14 @@ const IP_BYTES_MAX: usize = 45;
 const HEADERS: usize = 12;
 
 /// The node, its address of this moment, and how long to wait for it.
-pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+pub(super) async fn peer(
+    session: &Session,
+    ctx: &mut RequestContext,
+    keepalive: Option<Duration>,
+) -> Result<Box<HttpPeer>> {
     let internal = |why: &'static str| Error::explain(ErrorType::InternalError, why);
     if session.is_custom() {
-        // A replay that outlived its try would switch Pingora's checks of the Host off.
+        // One that outlived its try would switch Pingora's checks of the Host off.
         return Err(internal("a stand-in is in the session's place"));
     }
     let forward = ctx.forward.as_ref().ok_or_else(|| internal("no route was chosen"))?;
@@ -104,7 +108,7 @@ pub(super) async fn peer(session: &Session, ctx: &mut RequestContext) -> Result<
     }
     peer.options.connection_timeout = Some(upstream.timeouts.connect.min(left));
     peer.options.total_connection_timeout = Some(upstream.timeouts.connect.min(left));
-    peer.options.read_timeout = Some(left);
+    peer.options.read_timeout = Some(forward.limits(keepalive).read_timeout(Instant::now()));
     peer.options.write_timeout = Some(left);
     peer.options.idle_timeout = Some(node.idle.limit(upstream.keepalive_idle));
     if !node.url.tls {

@@ -13,12 +13,14 @@ mod drain;
 mod failure;
 mod forward;
 mod held;
+mod last_words;
 mod limits;
 mod mask;
 mod model;
 mod node;
 mod operate;
 mod own;
+mod passing;
 mod reply;
 mod retries;
 mod snapshot;
@@ -55,6 +57,7 @@ use crate::upstream::breaker::Fault;
 use crate::upstream::client::Client;
 use crate::upstream::connection;
 use crate::upstream::refresh::Refresher;
+use downstream::Event;
 use reply::Stop;
 
 /// The gateway: what all requests share.
@@ -122,7 +125,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
-        forward::peer(session, ctx).await
+        forward::peer(session, ctx, self.limits.sse_keepalive).await
     }
 
     /// The connection of this try is there.
@@ -149,15 +152,17 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
+        ctx.answer.next_try();
         let pieces = ctx.pieces();
         *request = forward::request(session, ctx, pieces.as_ref(), request.version)?;
-        if let Some(pieces) = pieces {
-            ctx.replay.install(session, pieces);
+        if let Some(forward) = &ctx.forward {
+            let limits = forward.limits(self.limits.sse_keepalive);
+            ctx.downstream.install(session, pieces, limits);
         }
         Ok(())
     }
 
-    /// A piece of the body was taken from the replay.
+    /// A piece of the body was taken, or a comment is due.
     async fn request_body_filter(
         &self,
         session: &mut Session,
@@ -165,9 +170,11 @@ impl ProxyHttp for Gateway {
         _: bool,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        ctx.replay.piece_taken(session);
+        if ctx.downstream.event() == Event::Comment {
+            return passing::comment(session, ctx).await;
+        }
         if !ctx.may_send_again() && !ctx.may_be_stale() {
-            // What is still to be sent is in the replay; nobody will need it again.
+            // What is still to be sent is in the stand-in; nobody will need it again.
             ctx.body = None;
         }
         Ok(())
@@ -183,16 +190,15 @@ impl ProxyHttp for Gateway {
         self.judge(response, ctx)
     }
 
-    /// The head goes to the client: nothing can be tried again from here.
+    /// The head of this try's answer: that of a stream waits for its first byte, any other goes to the client.
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         if !response.status.is_informational() {
-            ctx.body = None;
-            ctx.answer.begin(response, ctx.forward.as_ref());
+            passing::head(session, response, ctx)?;
         }
         forward::response(response, ctx)
     }
@@ -200,13 +206,13 @@ impl ProxyHttp for Gateway {
     /// A piece of the answer goes to the client.
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
-        self.note_response(ctx, body.as_ref());
-        ctx.answer.pass(body, end);
+        ctx.downstream.hand_over(session);
+        self.pass(body, end, ctx)?;
         Ok(None)
     }
 
@@ -220,7 +226,7 @@ impl ProxyHttp for Gateway {
         if let Some(place) = &ctx.place {
             place.node().addresses.connect_failed();
         }
-        ctx.node_failed(Fault::Connect);
+        self.try_failed(ctx, Fault::Connect);
         let in_time = ctx.forward.as_ref().is_none_or(|f| Instant::now() < f.first_byte_until);
         let name = if in_time { Refusal::UpstreamUnreachable } else { Refusal::UpstreamTimeout };
         ctx.failure = Some(name);
@@ -237,8 +243,12 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
         _: bool,
     ) -> Box<Error> {
-        ctx.replay.remove(session);
-        let retry = self.may_retry(session, &error, ctx);
+        ctx.downstream.remove(session);
+        failure::blame(&mut error);
+        if failure::is_clients(&error) {
+            self.note_abort(ctx);
+        }
+        let retry = self.may_retry(&error, ctx);
         error.set_retry(retry);
         error
     }
@@ -250,7 +260,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         ctx: &mut Box<RequestContext>,
     ) -> FailToProxy {
-        ctx.replay.remove(session);
+        ctx.downstream.remove(session);
         let error_code = self.tell_failure(session, error, ctx).await;
         FailToProxy { error_code, can_reuse_downstream: false }
     }
@@ -262,7 +272,7 @@ impl ProxyHttp for Gateway {
         error: Option<&Error>,
         ctx: &mut Box<RequestContext>,
     ) {
-        ctx.replay.remove(session);
+        ctx.downstream.remove(session);
         if error.is_some_and(failure::is_clients) {
             ctx.client_left = true;
         }

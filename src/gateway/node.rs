@@ -6,7 +6,6 @@ use http::StatusCode;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::RequestContext;
-use crate::metrics::Failure;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::upstream::balance::{NoNode, Wish};
@@ -56,15 +55,6 @@ pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()>
 impl RequestContext {
     /// This try met a fault of its node's.
     pub(super) fn node_failed(&mut self, fault: Fault) {
-        if let Some(forward) = &self.forward {
-            match fault {
-                Fault::Connect => forward.route.upstream.metrics.failed(Failure::Connect),
-                Fault::Timeout => forward.route.upstream.metrics.failed(Failure::Timeout),
-                Fault::Broken => forward.route.upstream.metrics.failed(Failure::Broken),
-                // The answer may still pass; what becomes of it is counted by its status.
-                Fault::Status | Fault::Died | Fault::ShuttingDown => {}
-            }
-        }
         self.fault_met = true;
         if let Some(place) = &mut self.place {
             place.node().reached(fault != Fault::Connect);
@@ -74,17 +64,22 @@ impl RequestContext {
 
     /// The head of a node's answer tells how the node is.
     pub(super) fn node_answered(&mut self, status: StatusCode, rest: Option<Duration>) {
-        let Some(place) = &mut self.place else { return };
+        let Some(place) = &self.place else { return };
         place.node().reached(true);
-        let own_fault = status.is_server_error() && !matches!(status.as_u16(), 501 | 505);
-        if own_fault {
-            self.fault_met = true;
-            place.failed(Fault::Status);
-        } else if place.is_trial() {
-            place.succeeded();
-        }
         if let Some(rest) = rest.filter(|_| status == StatusCode::SERVICE_UNAVAILABLE) {
             place.node().health.rest(rest, Instant::now());
+        }
+        if status.is_server_error() && !matches!(status.as_u16(), 501 | 505) {
+            self.node_failed(Fault::Status);
+        }
+    }
+
+    /// The first byte of an answer is there: a node that was on trial is back.
+    pub(super) fn node_began(&mut self) {
+        if let Some(place) = self.place.as_mut().filter(|place| place.is_trial())
+            && !self.fault_met
+        {
+            place.succeeded();
         }
     }
 

@@ -23,4 +23,5 @@ mod responses;
 mod services;
 mod simulator;
 mod stale;
+mod streams;
 mod support;

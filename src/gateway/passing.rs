@@ -1,0 +1,98 @@
+//! What of a node's answer goes to the client, and when: the moment from which no other node can take its place.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::context::RequestContext;
+use super::downstream::{COMMENT, has_begun, is_stream};
+use super::last_words::Said;
+use super::{Gateway, forward};
+use crate::config::Kind;
+use crate::refusal::Refusal;
+use crate::upstream::breaker::Fault;
+
+/// The head of a try's answer. That of a stream is kept back until its first byte, and so is a 500 that may say that its
+/// node is shutting down; for any other the real session is back before it is written.
+pub(super) fn head(
+    session: &mut Session,
+    head: &ResponseHeader,
+    ctx: &mut RequestContext,
+) -> Result<()> {
+    let stream = is_stream(head);
+    let begun = has_begun(session.response_written());
+    if begun && !stream {
+        // Comments are out, and with them a status: this answer has another.
+        let why = "The node answered with an error when the stream had begun.";
+        ctx.failure = Some(Refusal::UpstreamError(why));
+        return Err(forward::refused_answer(head.status.as_u16(), "no stream after comments"));
+    }
+    let waits = stream || may_be_last_words(head.status, ctx);
+    ctx.answer.begin(head, ctx.forward.as_ref(), waits);
+    if begun {
+        ctx.answer.send_head();
+    }
+    if !waits {
+        ctx.downstream.remove(session);
+        ctx.body = None;
+        ctx.node_began();
+    }
+    Ok(())
+}
+
+/// A 500 of vLLM's that could be answered by another try.
+fn may_be_last_words(status: StatusCode, ctx: &RequestContext) -> bool {
+    let vllm = |ctx: &RequestContext| {
+        ctx.forward.as_ref().is_some_and(|forward| forward.route.upstream.kind == Kind::Vllm)
+    };
+    status == StatusCode::INTERNAL_SERVER_ERROR && vllm(ctx) && ctx.may_send_again()
+}
+
+/// Writes a comment, and before it the head that waits. Not inside of a `select!`: it runs to its end.
+pub(super) async fn comment(session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+    let comment = Bytes::from_static(COMMENT);
+    session.write_response_body(Some(comment), false).await.map_err(|error| error.into_down())?;
+    ctx.answer.send_head();
+    Ok(())
+}
+
+impl Gateway {
+    /// A piece of the answer goes to the client, unless the request goes to a node again.
+    pub(super) fn pass(
+        &self,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if let Some(words) = &mut ctx.answer.last_words {
+            let said = words.hear(body.as_ref(), end);
+            if matches!(said, Said::ShuttingDown(_)) {
+                ctx.node_failed(Fault::ShuttingDown);
+            }
+            *body = match said {
+                Said::Part => None,
+                Said::ShuttingDown(_)
+                    if ctx.may_send_again() && self.retries.retry(Instant::now()) =>
+                {
+                    ctx.failure = None;
+                    return Err(forward::refused_answer(500, "shutting down"));
+                }
+                Said::ShuttingDown(all) | Said::Other(all) => {
+                    ctx.answer.last_words = None;
+                    Some(all)
+                }
+            };
+        }
+        self.note_response(ctx, body.as_ref());
+        if ctx.answer.pass(body, end) {
+            // Nobody will need it again.
+            ctx.body = None;
+            ctx.node_began();
+        }
+        Ok(())
+    }
+}
