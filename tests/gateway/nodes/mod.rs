@@ -3,6 +3,8 @@
 mod admin;
 mod failing;
 mod fallbacks;
+mod fleet;
+
 mod followed;
 mod foreign;
 mod health;
