@@ -37,12 +37,21 @@ pub(super) fn is_timeout(error: &Error) -> bool {
     is_over(error) || matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
-/// A connection that was there closed or was reset.
+/// A stream ended as HTTP sees it, but not as it should: its node died under it, or fell silent for good.
+pub(super) fn no_good_end(how: Failure) -> Box<Error> {
+    let kind = if how == Failure::Died { DIED } else { ErrorType::ConnectionClosed };
+    Error::explain(kind, "a stream without a good end").into_up()
+}
+
+/// A node told of its own death, in the midst of an answer that would otherwise be well.
+const DIED: ErrorType = ErrorType::Custom("node died");
+
+/// A connection that was there closed or was reset, or might as well have.
 pub(super) fn is_broken_connection(error: &Error) -> bool {
     matches!(
         error.etype(),
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
-    )
+    ) || *error.etype() == DIED
 }
 
 /// What a failure is called where nobody gave it a name on its way.
@@ -144,6 +153,12 @@ impl Gateway {
             let answer = self.refuse(ctx, refusal);
             reply::send(session, ctx, answer).await
         } else {
+            if ctx.answer.is_over() {
+                if !ctx.downstream.is_torn() {
+                    ctx.client_left |= session.write_response_body(None, true).await.is_err();
+                }
+                return status;
+            }
             self.metrics.refused(refusal.code());
             let event = refusal.event(ctx.dialect, ctx.id.as_str());
             ctx.refused = Some(refusal);
@@ -174,8 +189,15 @@ impl Gateway {
             ctx.met_stale = true;
             return true;
         }
-        if ctx.failure.is_none() {
-            self.try_failed(ctx, if timed_out { Failure::Timeout } else { Failure::Broken });
+        if ctx.failure.is_none() && !ctx.answer.is_over() {
+            self.try_failed(
+                ctx,
+                match error.etype() {
+                    _ if timed_out => Failure::Timeout,
+                    kind if *kind == DIED => Failure::Died,
+                    _ => Failure::Broken,
+                },
+            );
         }
         if bound || timed_out || !ctx.may_send_again() {
             return false;

@@ -9,7 +9,8 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
-use super::downstream::{COMMENT, has_begun, is_stream};
+use super::downstream::{COMMENT, has_begun, is_stream, over};
+use super::guard::Guard;
 use super::last_words::Said;
 use super::{Gateway, forward};
 use crate::config::Kind;
@@ -32,6 +33,7 @@ pub(super) fn head(
     }
     let waits = stream || may_be_last_words(head.status, ctx);
     ctx.answer.begin(head, ctx.forward.as_ref(), waits);
+    ctx.answer.guard = Guard::of(session, head);
     if begun {
         ctx.answer.send_head();
     }
@@ -66,6 +68,11 @@ impl Gateway {
         end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if let Some(until) = ctx.forward.as_ref().and_then(|forward| forward.total_until)
+            && Instant::now() >= until
+        {
+            return Err(over("not over in time"));
+        }
         if let Some(words) = &mut ctx.answer.last_words {
             *body = match words.hear(body.as_ref(), end) {
                 Said::Part => None,
@@ -81,6 +88,7 @@ impl Gateway {
                 }
             };
         }
+        self.guard(body, end, ctx)?;
         self.note_response(ctx, body.as_ref());
         if ctx.answer.pass(body, end) {
             // Nobody will need it again.

@@ -12,3 +12,4 @@ pub mod paths;
 pub mod query;
 pub mod response_id;
 pub mod splice;
+pub mod stream_end;
