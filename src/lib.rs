@@ -48,6 +48,8 @@
 //! - **A wrapper round the client's session, not a client of our own.** The head that waits, limits apart from each other and
 //!   comments hang on one call that Pingora makes while it waits for a node; the rest of the proxy stays Pingora's. It is
 //!   there for event streams only, and where nothing but the head is to be held it goes with the first bytes.
+//! - **A stream's end is read, not believed** (`wire/stream_end`): vLLM whose engine dies says so in an event, then `[DONE]`,
+//!   and ends the body well. Only the begin of each line is looked at; events that may tell of it wait until they are whole.
 //! - **Models are learnt when a choice or a list needs them**, not polled: a node that may be anything is asked for
 //!   nothing that nobody wanted.
 //! - **serde_yaml** reads the files because Pingora brings it anyway; it drops double keys silently, so maps go through

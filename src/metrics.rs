@@ -102,14 +102,16 @@ pub enum Failure {
     Connect,
     /// Too slow.
     Timeout,
-    /// Closed or reset before its answer's end, or an answer that is no HTTP.
+    /// Closed, reset or fell short before its answer's good end, or an answer that is no HTTP.
     Broken,
     /// Refused the key that we present.
     Auth,
+    /// Told of its own death inside of a stream.
+    Died,
 }
 
 impl Failure {
-    const ALL: [Self; 4] = [Self::Connect, Self::Timeout, Self::Broken, Self::Auth];
+    const ALL: [Self; 5] = [Self::Connect, Self::Timeout, Self::Broken, Self::Auth, Self::Died];
 
     fn label(self) -> &'static str {
         match self {
@@ -117,6 +119,7 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::Broken => "broken",
             Self::Auth => "auth",
+            Self::Died => "died",
         }
     }
 }
@@ -195,7 +198,7 @@ impl Metrics {
             )?,
             failures: new.counters(
                 "sluice_upstream_failures_total",
-                "Tries that failed, by upstream and kind: connect, timeout, broken, auth.",
+                "Tries that failed, by upstream and kind: connect, timeout, broken, auth, died.",
                 &["upstream", "kind"],
             )?,
             refusals: new.counters(

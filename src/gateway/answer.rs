@@ -8,6 +8,7 @@ use pingora::http::ResponseHeader;
 
 use super::context::Forward;
 use super::downstream::is_stream;
+use super::guard::Guard;
 use super::last_words::LastWords;
 use super::mask::Mask;
 use crate::wire::events::Tail;
@@ -31,6 +32,8 @@ pub(super) struct AnswerSoFar {
     pub(super) response_id: Option<IdSearch>,
     /// While it is not known what an error is about.
     pub(super) last_words: Option<LastWords>,
+    /// Over a stream whose good end is known.
+    pub(super) guard: Option<Guard>,
     /// Over the body of an error.
     mask: Option<Mask>,
 }
@@ -78,6 +81,11 @@ impl AnswerSoFar {
     fn bind(&mut self) {
         self.send_head();
         self.bound = true;
+    }
+
+    /// The client knows already that the answer broke.
+    pub(super) fn is_over(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_over)
     }
 
     /// No other answer can take this one's place.

@@ -45,12 +45,21 @@ pub(super) fn is_timeout(error: &Error) -> bool {
     is_over(error) || matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
-/// A connection that was there closed or was reset.
+/// A stream ended as HTTP sees it, but not as it should: its node died under it, or fell silent for good.
+pub(super) fn no_good_end(how: Fault) -> Box<Error> {
+    let kind = if how == Fault::Died { DIED } else { ErrorType::ConnectionClosed };
+    Error::explain(kind, "a stream without a good end").into_up()
+}
+
+/// A node told of its own death, in the midst of an answer that would otherwise be well.
+const DIED: ErrorType = ErrorType::Custom("node died");
+
+/// A connection that was there closed or was reset, or might as well have.
 pub(super) fn is_broken_connection(error: &Error) -> bool {
     matches!(
         error.etype(),
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
-    )
+    ) || *error.etype() == DIED
 }
 
 /// What a failure is called where nobody gave it a name on its way.
@@ -116,7 +125,8 @@ impl Gateway {
         let how = match fault {
             Fault::Connect => Some(Failure::Connect),
             Fault::Timeout => Some(Failure::Timeout),
-            Fault::Broken | Fault::Died => Some(Failure::Broken),
+            Fault::Broken => Some(Failure::Broken),
+            Fault::Died => Some(Failure::Died),
             // The answer may still pass; what becomes of it is counted by its status.
             Fault::Status | Fault::ShuttingDown => None,
         };
@@ -165,6 +175,12 @@ impl Gateway {
             let answer = self.refuse(ctx, refusal);
             reply::send(session, ctx, answer).await
         } else {
+            if ctx.answer.is_over() {
+                if !ctx.downstream.is_torn() {
+                    ctx.client_left |= session.write_response_body(None, true).await.is_err();
+                }
+                return status;
+            }
             self.metrics.refused(refusal.code());
             let event = refusal.event(ctx.dialect, ctx.id.as_str());
             ctx.refused = Some(refusal);
@@ -196,8 +212,12 @@ impl Gateway {
             ctx.same_node = true;
             return true;
         }
-        if ctx.failure.is_none() {
-            let fault = if timed_out { Fault::Timeout } else { Fault::Broken };
+        if ctx.failure.is_none() && !ctx.answer.is_over() {
+            let fault = match error.etype() {
+                _ if timed_out => Fault::Timeout,
+                kind if *kind == DIED => Fault::Died,
+                _ => Fault::Broken,
+            };
             self.try_failed(ctx, fault);
         }
         if bound || timed_out || !ctx.may_send_again() {

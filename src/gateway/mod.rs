@@ -12,6 +12,7 @@ mod downstream;
 mod drain;
 mod failure;
 mod forward;
+mod guard;
 mod held;
 mod last_words;
 mod limits;

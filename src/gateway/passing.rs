@@ -9,7 +9,8 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
-use super::downstream::{COMMENT, has_begun, is_stream};
+use super::downstream::{COMMENT, has_begun, is_stream, over};
+use super::guard::Guard;
 use super::last_words::Said;
 use super::{Gateway, forward};
 use crate::config::Kind;
@@ -33,6 +34,7 @@ pub(super) fn head(
     }
     let waits = stream || may_be_last_words(head.status, ctx);
     ctx.answer.begin(head, ctx.forward.as_ref(), waits);
+    ctx.answer.guard = Guard::of(session, head);
     if begun {
         ctx.answer.send_head();
     }
@@ -68,6 +70,11 @@ impl Gateway {
         end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if let Some(until) = ctx.forward.as_ref().and_then(|forward| forward.total_until)
+            && Instant::now() >= until
+        {
+            return Err(over("not over in time"));
+        }
         if let Some(words) = &mut ctx.answer.last_words {
             let said = words.hear(body.as_ref(), end);
             if matches!(said, Said::ShuttingDown(_)) {
@@ -87,6 +94,7 @@ impl Gateway {
                 }
             };
         }
+        self.guard(body, end, ctx)?;
         self.note_response(ctx, body.as_ref());
         if ctx.answer.pass(body, end) {
             // Nobody will need it again.

@@ -13,3 +13,4 @@ pub mod paths;
 pub mod query;
 pub mod response_id;
 pub mod splice;
+pub mod stream_end;

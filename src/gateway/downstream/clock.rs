@@ -132,7 +132,7 @@ impl Clock {
 }
 
 /// The error that tells of a limit of ours. The proxy takes it for the client's.
-pub(super) fn over(name: &'static str) -> Box<Error> {
+pub(in crate::gateway) fn over(name: &'static str) -> Box<Error> {
     Error::explain(ErrorType::Custom(OVER), name)
 }
 

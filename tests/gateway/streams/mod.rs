@@ -2,6 +2,7 @@
 //! every new version of Pingora.
 
 mod comments;
+mod ends;
 mod hand_over;
 mod held;
 mod last_words;
@@ -109,7 +110,7 @@ async fn stream(client: &Client, gateway: &TestGateway) -> (u16, String, bool) {
 /// The code of the error event that `text` ends with.
 fn code_at_end(text: &str) -> String {
     let last = text.trim_end().rsplit("\n\n").next().unwrap();
-    let data = last.strip_prefix("data: ").unwrap_or_else(|| panic!("{text:?}"));
+    let data = last.strip_prefix("data: ").expect(text);
     let event: Value = serde_json::from_str(data).unwrap();
-    event["error"]["code"].as_str().unwrap_or_else(|| panic!("{text:?}")).to_owned()
+    event["error"]["code"].as_str().expect(text).to_owned()
 }

@@ -1,0 +1,109 @@
+//! Streams of inference whose end looks good and is none: a node that dies may still end its answer well, as HTTP sees it.
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, header};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::context::RequestContext;
+use super::downstream::is_stream;
+use super::{Gateway, failure};
+use crate::refusal::Refusal;
+use crate::upstream::breaker::Fault;
+use crate::wire::stream_end::StreamEnd;
+
+/// Over one stream.
+pub(super) struct Guard {
+    end: StreamEnd,
+    /// The client was told that the stream broke: nothing passes any more.
+    over: bool,
+}
+
+impl Guard {
+    /// For an answer whose end is known. What is sent with a length has no place for an event of ours.
+    pub(super) fn of(session: &Session, head: &ResponseHeader) -> Option<Self> {
+        let request = session.req_header();
+        let watched = request.method == Method::POST
+            && is_stream(head)
+            && !head.headers.contains_key(header::CONTENT_LENGTH);
+        let end = watched.then(|| StreamEnd::of_path(request.uri.path()))??;
+        Some(Self { end, over: false })
+    }
+
+    /// The client knows already that the stream broke.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Leaves of a piece what may pass; says how the node has failed, if it has.
+    fn watch(&mut self, body: &mut Option<Bytes>, end: bool) -> Option<Fault> {
+        let mut died = false;
+        if let Some(piece) = body.take() {
+            let passed = self.end.push(piece);
+            (*body, died) = (some(passed.bytes), passed.died);
+        }
+        if end && !died {
+            let rest = self.end.finish();
+            *body = some(joined(body.take(), rest.bytes));
+            died = rest.died;
+        }
+        if died {
+            return Some(Fault::Died);
+        }
+        (end && !self.end.is_well()).then_some(Fault::Broken)
+    }
+}
+
+fn some(bytes: Bytes) -> Option<Bytes> {
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+fn joined(first: Option<Bytes>, second: Bytes) -> Bytes {
+    match first {
+        Some(first) if second.is_empty() => first,
+        Some(first) => {
+            let mut both = BytesMut::from(first);
+            both.extend_from_slice(&second);
+            both.freeze()
+        }
+        None => second,
+    }
+}
+
+impl Gateway {
+    /// Lets a piece of a stream pass. Where the node has failed, the client is told after the last whole event.
+    ///
+    /// # Errors
+    /// It has failed, and nothing of its answer went out: another try may take its place. Or it has failed inside of an
+    /// event: only a cut is honest.
+    pub(super) fn guard(
+        &self,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let Some(guard) = &mut ctx.answer.guard else { return Ok(()) };
+        if guard.over {
+            *body = None;
+            return Ok(());
+        }
+        let Some(how) = guard.watch(body, end) else { return Ok(()) };
+        let mut tail = ctx.answer.tail.unwrap_or_default();
+        tail.push(body.as_deref().unwrap_or_default());
+        let nothing_sent = !ctx.answer.is_bound() && body.is_none();
+        if nothing_sent || !tail.between_events() {
+            return Err(failure::no_good_end(how));
+        }
+        let refusal = Refusal::UpstreamError("The node broke off its answer.");
+        let event = refusal.event(ctx.dialect, ctx.id.as_str());
+        *body = Some(joined(body.take(), event.into()));
+        self.try_failed(ctx, how);
+        self.metrics.refused(refusal.code());
+        ctx.refused = Some(refusal);
+        if let Some(guard) = &mut ctx.answer.guard {
+            guard.over = true;
+        }
+        Ok(())
+    }
+}
