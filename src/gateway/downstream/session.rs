@@ -101,7 +101,7 @@ impl StandIn {
         let begun = has_begun(self.real.response_written());
         let (bytes, end) = self.look_at(&tasks);
         let breaks = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
-        if !bytes && !end && !(breaks && self.shared.written.load(Relaxed)) {
+        if !(bytes || end || breaks && self.shared.written.load(Relaxed)) {
             return Ok((self.keep_head(tasks, begun)?, false));
         }
         if bytes || self.shared.written.load(Relaxed) {
