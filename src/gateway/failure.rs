@@ -37,7 +37,7 @@ pub(super) fn is_timeout(error: &Error) -> bool {
     is_over(error) || matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
-/// A stream ended as HTTP sees it, but not as it should: its node died under it, or fell silent for good.
+/// A stream ended as HTTP sees it, but not as it should: its node told of its death, or just ended.
 pub(super) fn no_good_end(how: Failure) -> Box<Error> {
     let kind = if how == Failure::Died { DIED } else { ErrorType::ConnectionClosed };
     Error::explain(kind, "a stream without a good end").into_up()
