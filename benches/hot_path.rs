@@ -23,7 +23,9 @@ use sluice::config::{self, Environment, Source};
 use sluice::gateway::Snapshot;
 use sluice::gateway::access_log::{Line, Who};
 use sluice::metrics::Metrics;
-use sluice::routing::table::Found;
+use sluice::routing::table::{Found, with_query};
+use sluice::upstream::balance::Wish;
+use sluice::upstream::node::Registry;
 use sluice::upstream::resolve::SystemResolver;
 use sluice::wire::events::Tail;
 use sluice::wire::ids::RequestId;
@@ -91,7 +93,10 @@ fn step(name: impl Into<String>, run: impl FnMut() + 'static) -> Step {
 /// A thousand keys and every path of vLLM.
 fn snapshot(metrics: &Metrics) -> Snapshot {
     let dir = tempfile::tempdir().unwrap();
-    let routes = "upstreams: {node: {kind: vllm, nodes: [\"http://127.0.0.1:8000\"], models: [m]}}\nroutes: [{preset: vllm, upstream: node}]\n";
+    let nodes: String = (0..8).map(|n| format!("http://127.0.0.1:{}, ", 8_000 + n)).collect();
+    let routes = format!(
+        "upstreams: {{node: {{kind: vllm, nodes: [{nodes}], models: [m]}}}}\nroutes: [{{preset: vllm, upstream: node}}]\n"
+    );
     std::fs::write(dir.path().join("routes.yaml"), routes).unwrap();
     let keys: String =
         (0..1_000).map(|n| format!("  - {{name: team-{n}, key: sk-team-{n:04}}}\n")).collect();
@@ -99,7 +104,8 @@ fn snapshot(metrics: &Metrics) -> Snapshot {
     let environment = Environment::from_iter(Vec::<(String, String)>::new());
     let source = Source { dir: dir.path().to_owned(), environment, backend: None };
     let config = config::load(&source).map_err(|problems| problems.to_string()).unwrap();
-    Snapshot::build(&config, None, &(Arc::new(SystemResolver) as Arc<_>), metrics).unwrap()
+    let registry = Arc::new(Registry::new(Arc::new(SystemResolver)));
+    Snapshot::build(&config, None, &registry, metrics).unwrap()
 }
 
 fn headers() -> HeaderMap {
@@ -112,7 +118,7 @@ fn headers() -> HeaderMap {
 fn admission(snapshot: &Arc<Snapshot>) -> Vec<Step> {
     let (headers, now) = (headers(), SystemTime::now());
     let uri = Uri::from_static("/v1/chat/completions");
-    let [keys, table, upstream] = std::array::from_fn(|_| snapshot.clone());
+    let [keys, table, nodes, upstream] = std::array::from_fn(|_| snapshot.clone());
     vec![
         step("key: found among 1,000", move || {
             let presented = keys::presented(black_box(&headers)).unwrap().unwrap();
@@ -122,7 +128,14 @@ fn admission(snapshot: &Arc<Snapshot>) -> Vec<Step> {
             let path = black_box(&uri).path();
             paths::refuse_ambiguous(&Method::POST, path.as_bytes()).unwrap();
             let Found::Routes(routes) = table.table.find(&Method::POST, path) else { return };
-            black_box(routes[0].target(&uri, None).unwrap());
+            let asked = with_query(&uri, uri.query()).unwrap();
+            let members = routes[0].upstream.members();
+            black_box(routes[0].target(&asked, &members[0].node).unwrap());
+        }),
+        step("node: the best of 8, and its place given back", move || {
+            let wish =
+                Wish { model: Some("m"), only: None, tried: &[], spare: true, weight: 4_096 };
+            black_box(nodes.upstreams[0].pick(&wish).is_ok());
         }),
         step("id: a new one, and that of a try", || {
             black_box(RequestId::of(None).of_try());

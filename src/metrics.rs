@@ -1,5 +1,7 @@
 //! Every series that the gateway exposes: a field each, a method for each event. No other file spells a series' name.
 
+mod nodes;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -9,6 +11,9 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
 };
+
+use nodes::NodeSeries;
+pub use nodes::{NodeReading, Readings};
 
 /// vLLM 0.32's own buckets for whole requests (`vllm/v1/metrics/buckets.py`), so that panels overlay, with three below
 /// for answers that need no model.
@@ -32,6 +37,7 @@ const OTHER: &str = "_other";
 /// Handles to all series.
 pub struct Metrics {
     registry: Registry,
+    nodes: NodeSeries,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     retries: IntCounterVec,
@@ -230,6 +236,7 @@ impl Metrics {
                 "sluice_config_last_reload_successful",
                 "0 while the files on disk are not what is served.",
             )?,
+            nodes: new.registered(NodeSeries::new()?)?,
             named: Mutex::new(HashSet::new()),
             request_seconds: new.request_seconds()?,
             registry: new.0,
@@ -251,6 +258,11 @@ impl Metrics {
             failures: Failure::ALL
                 .map(|kind| self.failures.with_label_values(&[upstream, kind.label()])),
         }
+    }
+
+    /// From now on the series of nodes are read by `readings`. Only the first call counts.
+    pub fn read_nodes_by(&self, readings: Readings) {
+        self.nodes.read_by(readings);
     }
 
     /// A request was refused. `code` is a [`Refusal::code`](crate::refusal::Refusal::code): a bounded set.

@@ -1,6 +1,7 @@
 //! Why a caller is turned away: one enum; status, code and body follow from it and from nothing else.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -58,6 +59,11 @@ pub enum Refusal {
     Overloaded,
     /// This process is about to stop.
     Draining,
+    /// No node of the upstream may get work.
+    NoHealthyNode {
+        /// Until one may, where that is known.
+        wait: Option<Duration>,
+    },
     /// No connection to the node.
     UpstreamUnreachable,
     /// The node broke off, or answered what cannot be passed on.
@@ -113,7 +119,9 @@ impl Refusal {
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Draining | Self::NoHealthyNode { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamUnreachable | Self::UpstreamError(_) | Self::UpstreamAuthFailed => {
                 StatusCode::BAD_GATEWAY
             }
@@ -138,6 +146,7 @@ impl Refusal {
             Self::ClientTooSlow => "request_timeout",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
+            Self::NoHealthyNode { .. } => "no_healthy_node",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamError(_) => "upstream_error",
             Self::UpstreamAuthFailed => "upstream_auth_failed",
@@ -196,6 +205,9 @@ impl Refusal {
             Self::ClientTooSlow => "The request body did not arrive in time.".into(),
             Self::Overloaded => "The gateway holds as much as it may. Try again shortly.".into(),
             Self::Draining => "This gateway is shutting down. Try again.".into(),
+            Self::NoHealthyNode { .. } => {
+                "No node that serves this works at the moment. Try again shortly.".into()
+            }
             Self::UpstreamUnreachable => "The node cannot be reached.".into(),
             Self::UpstreamError(what) => (*what).into(),
             Self::UpstreamAuthFailed => {
@@ -208,7 +220,14 @@ impl Refusal {
 
     /// Seconds for `Retry-After`, where coming back helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
-        matches!(self, Self::Overloaded | Self::Draining).then_some(RETRY_AFTER_SECONDS)
+        match self {
+            Self::Overloaded | Self::Draining => Some(RETRY_AFTER_SECONDS),
+            Self::NoHealthyNode { wait } => {
+                let seconds = wait.map_or(0, |wait| wait.as_secs_f64().ceil() as u64);
+                Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(RETRY_AFTER_SECONDS))
+            }
+            _ => None,
+        }
     }
 
     /// For `Allow`.

@@ -14,7 +14,7 @@ use crate::config::defaults::FILE_BYTES_MAX;
 use crate::config::{self, Config, KEYS_FILE, ROUTES_FILE, Source};
 use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
-use crate::upstream::resolve::Resolve;
+use crate::upstream::node::Registry;
 
 /// How often the files are looked at where no event comes: network file systems, containers' mounts.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const TRIES_MAX: usize = 2;
 pub struct Reloader {
     source: Source,
     live: Arc<ArcSwap<Snapshot>>,
-    resolver: Arc<dyn Resolve>,
+    registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     /// Without a key the gateway would be open: refused where others than this machine can reach it.
     keys_needed: bool,
@@ -79,7 +79,7 @@ impl Reloader {
     /// [`NotTaken`]: there is nothing to serve.
     pub fn start(
         source: Source,
-        resolver: Arc<dyn Resolve>,
+        registry: Arc<Registry>,
         metrics: Arc<Metrics>,
         keys_needed: bool,
     ) -> Result<Self, NotTaken> {
@@ -89,13 +89,13 @@ impl Reloader {
         let tried = contents_of(&files_of(&source, &named));
         let config = config::load(&source)?;
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let snapshot = build(&config, None, (&resolver, &metrics), keys_needed)?;
+        let snapshot = build(&config, None, (&registry, &metrics), keys_needed)?;
         metrics.reloaded(true);
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
         let named = config.watched;
         let files = files_of(&source, &named).into_iter();
         let read = files.filter(|file| file.exists()).collect();
-        Ok(Self { source, live, resolver, metrics, keys_needed, read, named, tried })
+        Ok(Self { source, live, registry, metrics, keys_needed, read, named, tried })
     }
 
     /// What is served.
@@ -187,7 +187,7 @@ impl Reloader {
         }
         let config = config::load(&self.source)?;
         let before = self.live.load_full();
-        let parts = (&self.resolver, &*self.metrics);
+        let parts = (&self.registry, &*self.metrics);
         // Who takes the last key away does not mean to let everybody in.
         if config.keys.is_empty() && !before.keys.is_empty() {
             return Err(NotTaken::LastKey);
@@ -260,13 +260,13 @@ fn contents_of(files: &[PathBuf]) -> Contents {
 fn build(
     config: &Config,
     before: Option<&Snapshot>,
-    (resolver, metrics): (&Arc<dyn Resolve>, &Metrics),
+    (registry, metrics): (&Arc<Registry>, &Metrics),
     keys_needed: bool,
 ) -> Result<Snapshot, NotTaken> {
     if keys_needed && config.keys.is_empty() {
         return Err(NotTaken::NoKeys);
     }
-    Snapshot::build(config, before, resolver, metrics).map_err(NotTaken::Path)
+    Snapshot::build(config, before, registry, metrics).map_err(NotTaken::Path)
 }
 
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking calls")]

@@ -28,12 +28,14 @@ use crate::admin::Admin;
 use crate::config::Settings;
 use crate::config::Source;
 use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Readings};
 use crate::reload::{NotTaken, Reloader};
 use crate::routing::responses::{RESPONSES_MAX, Responses};
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
 use crate::upstream::connection::Connections;
+use crate::upstream::node::Registry;
+use crate::upstream::probes;
 use crate::upstream::refresh::{self, Refresher};
 use crate::upstream::resolve::{self, Resolve};
 
@@ -121,7 +123,8 @@ impl Server {
         let Start { settings, source, public, admin, resolver, access_log } = start;
         let metrics = Arc::new(Metrics::new()?);
         let keys_needed = !public.local_addr()?.ip().is_loopback();
-        let reloader = Reloader::start(source, resolver, metrics.clone(), keys_needed)?;
+        let registry = Arc::new(Registry::new(resolver));
+        let reloader = Reloader::start(source, registry.clone(), metrics.clone(), keys_needed)?;
         let live = reloader.live();
         let client = Arc::new(Client::new(ca_file(&settings)));
         let (refresher, refreshes) = Refresher::new();
@@ -145,10 +148,19 @@ impl Server {
         let mut tasks = JoinSet::new();
         let public_service = public_service(&settings, gateway);
         serve(&mut tasks, public_service, public, stopping.clone())?;
-        let app = HttpServer::new_app(Admin::new(metrics.clone()));
+        metrics.read_nodes_by(node_readings(registry.clone()));
+        let app = HttpServer::new_app(Admin {
+            metrics: metrics.clone(),
+            live: live.clone(),
+            registry,
+            drain: drain.clone(),
+            local: admin.local_addr()?.ip().is_loopback(),
+        });
         serve(&mut tasks, Service::new("admin".to_owned(), app), admin, stopping)?;
         tasks.spawn(reloader.run(asked));
-        tasks.spawn(refresh::run(refreshes, client));
+        tasks.spawn(refresh::run(refreshes, client.clone()));
+        let probed = live.clone();
+        tasks.spawn(probes::run(move || probed.load().upstreams.clone(), client));
         tasks.spawn(follow_names(live.clone()));
         let (access_log, log_writer) = access_log;
         Ok(Self { live, metrics, drain, reload, stop_accepting, tasks, access_log, log_writer })
@@ -245,6 +257,11 @@ where
     Ok(())
 }
 
+/// What the series of nodes show.
+fn node_readings(registry: Arc<Registry>) -> Readings {
+    Box::new(move || registry.nodes().iter().map(|node| node.reading(Instant::now())).collect())
+}
+
 /// Looks the names of nodes in use up again and again.
 async fn follow_names(live: Arc<ArcSwap<Snapshot>>) {
     let mut turn = tokio::time::interval(resolve::REFRESH);
@@ -252,13 +269,12 @@ async fn follow_names(live: Arc<ArcSwap<Snapshot>>) {
     loop {
         turn.tick().await;
         let snapshot = live.load_full();
-        let followed = snapshot.upstreams.iter().filter(|upstream| upstream.node.is_followed());
         let look_up = |upstream: Arc<Upstream>| async move {
-            if let Err(error) = upstream.node.look_up().await {
+            if let Err(error) = upstream.look_up().await {
                 log::debug!("upstream `{}`: name not found: {error}", upstream.name);
             }
         };
-        let followed = futures_util::stream::iter(followed.cloned());
-        followed.for_each_concurrent(resolve::AT_ONCE, look_up).await;
+        let upstreams = futures_util::stream::iter(snapshot.upstreams.iter().cloned());
+        upstreams.for_each_concurrent(resolve::AT_ONCE, look_up).await;
     }
 }

@@ -74,3 +74,17 @@ pub fn permit(
     }
     chosen.map_err(|NoSuchModel| Refusal::ModelNotFound(asked.into()))
 }
+
+/// The first of `fallbacks` whose model `key` may use; none where there is none at all.
+///
+/// # Errors
+/// [`Refusal::ModelNotAllowed`]: there are some, and it may use none of them.
+pub fn permit_fallback(key: &Key, fallbacks: Vec<Chosen>) -> Result<Option<Chosen>, Refusal> {
+    let target = |chosen: &Chosen| chosen.renamed.clone();
+    let first = fallbacks.first().and_then(target);
+    let allowed = |chosen: &Chosen| target(chosen).is_some_and(|model| key.allows(model.as_str()));
+    match (fallbacks.into_iter().find(allowed), first) {
+        (None, Some(model)) => Err(Refusal::ModelNotAllowed(model)),
+        (found, _) => Ok(found),
+    }
+}

@@ -10,12 +10,17 @@ use tokio::sync::Mutex;
 
 use super::Answer;
 use crate::config::Kind;
-use crate::routing::table::RouteTable;
+use crate::routing::table::{Route, RouteTable};
 use crate::upstream::Upstream;
-use crate::upstream::client::Client;
+use crate::upstream::client::{Client, Unanswered};
+use crate::upstream::health::Standing;
+use crate::upstream::node::Node;
 
 /// How long a report is good (SPEC 5.2): a storm of probes asks nodes once a second.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// What nodes are asked.
+const PATH: &str = "/health";
 
 /// Longest wait for one node.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,11 +28,18 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The last report, and who is to be asked for the next.
 #[derive(Default)]
 pub struct Health {
-    /// Asked, with the path.
-    probes: Vec<(Arc<Upstream>, String)>,
+    /// Asked, each node of them.
+    probes: Vec<Probe>,
     /// Not asked: their state is whether the last request reached them.
     watched: Vec<Arc<Upstream>>,
     last: Mutex<Option<(Instant, Arc<Report>)>>,
+}
+
+/// Whose nodes are asked, and where.
+struct Probe {
+    upstream: Arc<Upstream>,
+    /// That of `GET /health`, whose path may be another at the node.
+    route: Option<Arc<Route>>,
 }
 
 /// What was found.
@@ -37,7 +49,7 @@ pub struct Report {
     upstreams: Vec<State>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct State {
     upstream: String,
     url: String,
@@ -53,18 +65,18 @@ struct State {
 impl Health {
     /// Asks what the routes of `GET /health` say; without any, the nodes that have a `/health` of their own.
     pub fn new(table: &RouteTable, upstreams: &[Arc<Upstream>]) -> Self {
-        let routes = table.asked_at("/health");
+        let routes = table.asked_at(PATH);
         let mut health = Self::default();
         for route in routes {
-            let path = route.target_path("/health").into_owned();
-            health.probes.push((route.upstream.clone(), path));
+            health
+                .probes
+                .push(Probe { upstream: route.upstream.clone(), route: Some(route.clone()) });
         }
         if routes.is_empty() {
             for upstream in upstreams {
                 match upstream.kind {
                     Kind::Vllm => {
-                        let path = upstream.node.path_for("/health");
-                        health.probes.push((upstream.clone(), path));
+                        health.probes.push(Probe { upstream: upstream.clone(), route: None });
                     }
                     Kind::Generic | Kind::OpenAi => health.watched.push(upstream.clone()),
                 }
@@ -81,9 +93,12 @@ impl Health {
         {
             return report.clone();
         }
-        let probes = self.probes.iter().map(|(upstream, path)| probe(upstream, path, client));
-        let mut upstreams = join_all(probes).await;
-        upstreams.extend(self.watched.iter().map(|upstream| watched(upstream)));
+        let probes = self.probes.iter().map(|probe| probe.ask(client));
+        let mut upstreams = join_all(probes).await.concat();
+        for upstream in &self.watched {
+            upstreams
+                .extend(upstream.members().iter().map(|member| watched(upstream, &member.node)));
+        }
         let up = upstreams.iter().filter(|state| state.status == "ok").count();
         let status = match up {
             all if all == upstreams.len() => "ok",
@@ -117,23 +132,47 @@ impl Report {
     }
 }
 
-async fn probe(upstream: &Upstream, path: &str, client: &Client) -> State {
-    let started = Instant::now();
-    let answer = client.get(upstream, path, PROBE_TIMEOUT).await;
-    let latency_ms = Some((started.elapsed().as_secs_f64() * 1e5).round() / 100.0);
-    let (ok, http_status, error) = match answer {
-        Ok(answer) => (answer.status.is_success(), Some(answer.status.as_u16()), None),
-        Err(why) => (false, None, Some(why.to_string())),
-    };
-    let status = if ok { "ok" } else { "down" };
-    State { latency_ms, http_status, error, status, ..watched(upstream) }
+impl Probe {
+    /// Asks every node, all at the same time. A name of nodes that is not found is down itself.
+    async fn ask(&self, client: &Client) -> Vec<State> {
+        let members = self.upstream.found_members().await;
+        if members.is_empty() {
+            return vec![State {
+                upstream: self.upstream.name.to_string(),
+                url: self.upstream.place(),
+                status: "down",
+                http_status: None,
+                latency_ms: None,
+                error: Some(Unanswered::NoAddress.to_string()),
+            }];
+        }
+        join_all(members.iter().map(|member| self.ask_node(&member.node, client))).await
+    }
+
+    async fn ask_node(&self, node: &Node, client: &Client) -> State {
+        let path = match &self.route {
+            Some(route) => route.target_path(PATH, node).into_owned(),
+            None => node.path_for(PATH),
+        };
+        let started = Instant::now();
+        let answer = client.get(&self.upstream, node, &path, PROBE_TIMEOUT).await;
+        let latency_ms = Some((started.elapsed().as_secs_f64() * 1e5).round() / 100.0);
+        let (ok, http_status, error) = match answer {
+            Ok(answer) => (answer.status.is_success(), Some(answer.status.as_u16()), None),
+            Err(why) => (false, None, Some(why.to_string())),
+        };
+        let status = if ok { "ok" } else { "down" };
+        State { latency_ms, http_status, error, status, ..watched(&self.upstream, node) }
+    }
 }
 
-fn watched(upstream: &Upstream) -> State {
+/// The state of a node that is not asked: whether the last request reached it, and what became of those before.
+fn watched(upstream: &Upstream, node: &Node) -> State {
+    let up = matches!(node.health.standing(Instant::now()), Standing::Up(_));
     State {
         upstream: upstream.name.to_string(),
-        url: upstream.node.shown(),
-        status: if upstream.is_reachable() { "ok" } else { "down" },
+        url: node.id.to_string(),
+        status: if up && node.is_reachable() { "ok" } else { "down" },
         http_status: None,
         latency_ms: None,
         error: None,

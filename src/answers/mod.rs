@@ -3,6 +3,7 @@
 pub mod health;
 pub mod info;
 pub mod models;
+pub mod nodes;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -14,7 +15,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// Headers beside those that every answer has.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body, JSON unless it is empty.
+    /// The body: JSON, unless it is empty or its type is among the headers.
     pub body: Bytes,
 }
 

@@ -9,15 +9,17 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::Answer;
 use crate::access::keys::Key;
-use crate::names::ModelName;
+use crate::names::{ModelName, UpstreamName};
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
+use crate::upstream::member::Member;
 use crate::upstream::models::{Asked, Model};
+use crate::upstream::node::Node;
 use crate::upstream::refresh::Refresher;
 
 /// Names the upstreams that are missing in the list.
-const PARTIAL: HeaderName = HeaderName::from_static("x-sluice-partial");
+pub(super) const PARTIAL: HeaderName = HeaderName::from_static("x-sluice-partial");
 
 /// The union of what the upstreams list.
 pub struct Union {
@@ -29,45 +31,64 @@ pub struct Union {
     answered: bool,
 }
 
-/// Asks every distinct upstream (host and key), all at the same time; what was asked a moment ago is taken as it was.
+/// Asks every node of every distinct upstream (host and key), all at the same time; what was asked a moment ago is taken
+/// as it was.
 pub async fn ask(upstreams: &[Arc<Upstream>], client: &Client, refresher: &Refresher) -> Union {
-    let now = Instant::now();
-    let distinct = distinct(upstreams);
-    let asked = join_all(distinct.iter().map(|upstream| async move {
-        match upstream.models.shown(now) {
+    let found = join_all(upstreams.iter().map(|upstream| async move {
+        let members = upstream.found_members().await;
+        members.iter().map(|member| (upstream, member.clone())).collect::<Vec<_>>()
+    }))
+    .await
+    .concat();
+    let distinct = distinct(&found);
+    let asked = join_all(distinct.iter().map(|(upstream, member)| async move {
+        let now = Instant::now();
+        match member.shown(now) {
             Some(shown) => {
-                if !upstream.models.is_fresh(now) {
-                    refresher.soon(upstream);
+                if !member.is_fresh(now) {
+                    refresher.soon(upstream, member);
                 }
                 Some(shown)
             }
-            None => upstream.learn_models(client).await,
+            None => upstream.learn_of(member, client).await,
         }
     }))
     .await;
     let mut union = Union { models: Vec::new(), missing: Vec::new(), answered: false };
     let mut seen: HashSet<ModelName> = HashSet::new();
-    for (upstream, asked) in distinct.iter().zip(asked) {
-        match asked.as_deref() {
-            Some(Asked { models: Ok(models), .. }) => {
-                union.answered = true;
-                let listed = models.iter().filter(|m| !upstream.models.excludes(m.name.as_str()));
-                union.models.extend(listed.filter(|m| seen.insert(m.name.clone())).cloned());
-            }
-            _ => union.missing.push(upstream.name.to_string()),
+    let mut heard: HashSet<&UpstreamName> = HashSet::new();
+    for ((upstream, _), asked) in distinct.iter().zip(asked) {
+        if let Some(Asked { models: Ok(models), .. }) = asked.as_deref() {
+            union.answered = true;
+            heard.insert(&upstream.name);
+            let listed = models.iter().filter(|m| !upstream.models.excludes(m.name.as_str()));
+            union.models.extend(listed.filter(|m| seen.insert(m.name.clone())).cloned());
+        }
+    }
+    // Of an upstream one node is enough. One that shares all its nodes with another is told by that one.
+    let asked = distinct.iter().map(|(upstream, _)| &upstream.name);
+    let no_address = upstreams.iter().filter(|upstream| upstream.members().is_empty());
+    for name in asked.chain(no_address.map(|upstream| &upstream.name)) {
+        if heard.insert(name) {
+            union.missing.push(name.to_string());
         }
     }
     union
 }
 
 /// Each pair of host and key once: two upstreams on one node list the same.
-fn distinct(upstreams: &[Arc<Upstream>]) -> Vec<&Arc<Upstream>> {
+fn distinct<'u>(
+    found: &[(&'u Arc<Upstream>, Arc<Member>)],
+) -> Vec<(&'u Arc<Upstream>, Arc<Member>)> {
     let mut seen = HashSet::new();
-    let place = |upstream: &Upstream| {
+    let place = |upstream: &Upstream, node: &Node| {
         let key = upstream.credential.as_ref().map(|credential| credential.key.clone());
-        (upstream.node.url.clone(), upstream.models_path.clone(), key)
+        (node.id.clone(), upstream.models_path_of(node).into_owned(), key)
     };
-    upstreams.iter().filter(|upstream| seen.insert(place(upstream))).collect()
+    let new = |(upstream, member): &&(&Arc<Upstream>, Arc<Member>)| {
+        seen.insert(place(upstream, &member.node))
+    };
+    found.iter().filter(new).cloned().collect()
 }
 
 impl Union {
@@ -108,35 +129,5 @@ impl Union {
             answer.headers.push((PARTIAL, value));
         }
         answer
-    }
-}
-
-/// The id in a path below `/v1/models/`, percent-decoded: it never leaves the process.
-pub fn id_of(encoded: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(encoded.len());
-    let mut bytes = encoded.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            decoded.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            decoded.push(byte);
-        }
-    }
-    String::from_utf8(decoded).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_may_hold_slashes_encoded_or_not() {
-        assert_eq!(id_of("org%2Fmodel").as_deref(), Some("org/model"));
-        assert_eq!(id_of("org/model").as_deref(), Some("org/model"));
-        for broken in ["%", "%2", "%zz", "%ff"] {
-            assert_eq!(id_of(broken), None, "{broken}");
-        }
     }
 }

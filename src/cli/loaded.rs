@@ -8,7 +8,8 @@ use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
 use crate::reload::NotTaken;
 use crate::upstream::client::Client;
-use crate::upstream::resolve::{Resolve, SystemResolver};
+use crate::upstream::node::Registry;
+use crate::upstream::resolve::SystemResolver;
 
 /// A configuration that `serve` would take.
 pub(super) struct Loaded {
@@ -16,8 +17,6 @@ pub(super) struct Loaded {
     pub(super) source: Source,
     pub(super) config: Config,
     pub(super) snapshot: Snapshot,
-    pub(super) resolver: Arc<dyn Resolve>,
-    pub(super) metrics: Metrics,
 }
 
 impl Loaded {
@@ -30,10 +29,10 @@ impl Loaded {
         }
         config.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
         let metrics = Metrics::new().map_err(|error| Failed::Runtime(error.to_string()))?;
-        let resolver: Arc<dyn Resolve> = Arc::new(SystemResolver);
-        let snapshot = Snapshot::build(&config, None, &resolver, &metrics);
+        let registry = Arc::new(Registry::new(Arc::new(SystemResolver)));
+        let snapshot = Snapshot::build(&config, None, &registry, &metrics);
         let snapshot = snapshot.map_err(|path| Failed::NotTaken(NotTaken::Path(path)))?;
-        Ok(Self { settings, source, config, snapshot, resolver, metrics })
+        Ok(Self { settings, source, config, snapshot })
     }
 
     /// What asks nodes, with the authorities that `serve` trusts. Only on a runtime.

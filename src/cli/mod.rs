@@ -11,6 +11,7 @@ mod logging;
 mod schema;
 mod serve;
 mod sim;
+mod status;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ enum Command {
     Explain(explain::Explain),
     /// Print the JSON Schema of a file, for editors.
     Schema(schema::Schema),
+    /// Show the nodes of the gateway on this machine. Exit code 1 unless all is well.
+    Status(status::Status),
     /// Ask the gateway on this machine whether it lives. Exit code 0 or 1.
     Healthcheck(Boot),
     /// Make keys.
@@ -116,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Check(check) => check::run(&check),
         Command::Explain(explain) => explain::run(explain),
         Command::Schema(schema) => schema::run(&schema),
+        Command::Status(status) => status::run(&status),
         Command::Healthcheck(boot) => healthcheck::run(&boot),
         Command::Keys(keys) => keys::run(&keys),
     };

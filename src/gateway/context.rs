@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use pingora::http::ResponseHeader;
+use smallvec::SmallVec;
 
 use super::answer::AnswerSoFar;
 use super::body::Progress;
@@ -18,12 +19,20 @@ use super::reply::{ANTHROPIC_REQUEST_ID, REQUEST_ID};
 use super::snapshot::Snapshot;
 use super::stored::Stored;
 use crate::access::keys::Key;
-use crate::names::ModelName;
+use crate::names::{ModelName, NodeId};
 use crate::refusal::{Dialect, Refusal};
 use crate::routing::choice::Chosen;
 use crate::routing::table::Route;
+use crate::upstream::load::Place;
+use crate::upstream::node::Node;
 use crate::wire::ids::{RequestId, TraceParent};
 use crate::wire::splice::Pieces;
+
+/// The node that answered, or was the last to be tried.
+const NODE: &str = "x-sluice-node";
+
+/// How many tries it took.
+const ATTEMPTS: &str = "x-sluice-attempts";
 
 /// One request. Pingora owns it and lends it to each hook; what it holds is freed however the request ends.
 pub struct RequestContext {
@@ -48,11 +57,19 @@ pub struct RequestContext {
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
     pub(super) tries: usize,
+    /// Where this try is: its place there is free when this is dropped.
+    pub(super) place: Option<Place>,
+    /// Where the others were.
+    pub(super) tried: SmallVec<[Arc<Node>; 2]>,
     /// The connection of this try came out of the pool.
     pub(super) pooled: bool,
     /// A pooled connection was closed by its node. That was no try, and none is taken any more: so may all of them be.
     pub(super) met_stale: bool,
     pub(super) node_address: Option<SocketAddr>,
+    /// The next try is at the same node.
+    pub(super) same_node: bool,
+    /// The node of this try failed it.
+    pub(super) fault_met: bool,
     /// What the failure that is on its way through Pingora is called.
     pub(super) failure: Option<Refusal>,
     /// The end of the request, for the log, where it is not a node's answer.
@@ -67,8 +84,12 @@ pub(super) type Rename = (Range<usize>, Vec<u8>);
 /// Where a request goes, decided once.
 pub(super) struct Forward {
     pub(super) route: Arc<Route>,
-    /// Path and query as the node sees them.
-    pub(super) target: PathAndQuery,
+    /// Path and query as they were asked for.
+    pub(super) asked: PathAndQuery,
+    /// The model as its nodes know it.
+    pub(super) model: Option<ModelName>,
+    /// The one node that will do.
+    pub(super) only: Option<NodeId>,
     /// The stretch of the body that names the model, and the name in its place.
     pub(super) rename: Option<Rename>,
     /// When the first byte must be there: all tries share it.
@@ -79,6 +100,8 @@ pub(super) struct Forward {
     pub(super) total_until: Option<Instant>,
     /// The request may be sent more than once.
     pub(super) repeatable: bool,
+    /// Its client has a limit of its own for how long it waits.
+    pub(super) impatient: bool,
     /// The answer makes a response, whose id is to be remembered.
     pub(super) notes_response: bool,
 }
@@ -103,9 +126,13 @@ impl RequestContext {
             forward: None,
             downstream: Downstream::default(),
             tries: 0,
+            place: None,
+            tried: SmallVec::new(),
             pooled: false,
             met_stale: false,
             node_address: None,
+            same_node: false,
+            fault_met: false,
             failure: None,
             refused: None,
             client_left: false,
@@ -119,7 +146,18 @@ impl RequestContext {
         if self.dialect == Dialect::Anthropic {
             head.insert_header(ANTHROPIC_REQUEST_ID, self.id.header())?;
         }
+        if self.key.as_ref().is_some_and(|key| key.admin) && self.forward.is_some() {
+            self.tell_operators(head)?;
+        }
         self.cors.iter().try_for_each(|(name, value)| head.append_header(name, value).map(drop))
+    }
+
+    /// Where the request was, for those who may know it.
+    fn tell_operators(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
+        if let Some(node) = self.place.as_ref().map(Place::node).or_else(|| self.tried.last()) {
+            head.insert_header(NODE, node.id.as_str())?;
+        }
+        head.insert_header(ATTEMPTS, self.tries).map(drop)
     }
 
     /// The body as the node gets it.
@@ -167,18 +205,21 @@ impl Forward {
     }
 
     /// `timeout` is the request's own: the longest wait for the first byte, and between later ones.
-    pub(super) fn new(chosen: &Chosen, target: PathAndQuery, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(chosen: &Chosen, asked: PathAndQuery, timeout: Option<Duration>) -> Self {
         let (now, timeouts) = (Instant::now(), chosen.route.upstream.timeouts);
         let first_byte_until = now + timeout.unwrap_or(timeouts.first_byte);
         let total_until = timeouts.total.map(|total| now + total);
         Self {
             route: chosen.route.clone(),
-            target,
+            asked,
+            model: chosen.renamed.clone(),
+            only: None,
             rename: None,
             first_byte_until: total_until.map_or(first_byte_until, |at| at.min(first_byte_until)),
             idle: timeout.unwrap_or(timeouts.idle),
             total_until,
             repeatable: true,
+            impatient: timeout.is_some(),
             notes_response: false,
         }
     }

@@ -1,8 +1,9 @@
 //! What goes wrong between us and a node: whose fault it is, what it is called, and how the client is told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{StatusCode, header};
+use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
@@ -11,6 +12,7 @@ use super::downstream::{has_begun, is_over};
 use super::{Gateway, forward, reply};
 use crate::metrics::{Failure, Phase};
 use crate::refusal::Refusal;
+use crate::upstream::breaker::Fault;
 
 /// The client left, or broke its connection: there is nobody to tell.
 pub(super) fn is_clients(error: &Error) -> bool {
@@ -23,6 +25,12 @@ pub(super) fn is_clients(error: &Error) -> bool {
                 | ErrorType::ConnectionClosed
                 | ErrorType::H2Error
         )
+}
+
+/// How long a node asks to be left alone (RFC 9110, 10.2.3), where it says so in seconds.
+fn retry_after(head: &ResponseHeader) -> Option<Duration> {
+    let value = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The proxy takes a limit of ours that is over for the client's leaving: it is the node that was too slow.
@@ -38,8 +46,8 @@ pub(super) fn is_timeout(error: &Error) -> bool {
 }
 
 /// A stream ended as HTTP sees it, but not as it should: its node told of its death, or just ended.
-pub(super) fn no_good_end(how: Failure) -> Box<Error> {
-    let kind = if how == Failure::Died { DIED } else { ErrorType::ConnectionClosed };
+pub(super) fn no_good_end(fault: Fault) -> Box<Error> {
+    let kind = if fault == Fault::Died { DIED } else { ErrorType::ConnectionClosed };
     Error::explain(kind, "a stream without a good end").into_up()
 }
 
@@ -72,19 +80,20 @@ fn name_of(error: &Error) -> Refusal {
 impl Gateway {
     /// Looks at the status of a node's answer: whether it may go on, must be tried again, or says that we are set up
     /// wrongly.
-    pub(super) fn judge(&self, status: StatusCode, ctx: &mut RequestContext) -> Result<()> {
+    pub(super) fn judge(&self, head: &ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
+        let status = head.status;
+        ctx.node_answered(status, retry_after(head));
         let Some(upstream) = ctx.forward.as_ref().map(|forward| forward.route.upstream.clone())
         else {
             return Ok(());
         };
-        upstream.reached(true);
         if status.is_redirection() {
-            self.try_failed(ctx, Failure::Broken);
+            upstream.metrics.failed(Failure::Broken);
             ctx.failure = Some(Refusal::UpstreamError("The node answered with a redirect."));
             return Err(forward::refused_answer(502, "a redirect"));
         }
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            self.try_failed(ctx, Failure::Broken);
+            upstream.metrics.failed(Failure::Broken);
             ctx.failure = Some(Refusal::UpstreamError("The node changed the protocol unasked."));
             return Err(forward::refused_answer(502, "an upgrade"));
         }
@@ -96,7 +105,7 @@ impl Gateway {
                     status.as_u16()
                 );
             }
-            self.try_failed(ctx, Failure::Auth);
+            upstream.metrics.failed(Failure::Auth);
             ctx.failure = Some(Refusal::UpstreamAuthFailed);
             return Err(forward::refused_answer(502, "our key was refused"));
         }
@@ -111,9 +120,22 @@ impl Gateway {
     }
 
     /// A try failed, by its node's fault: told from here alone.
-    pub(super) fn try_failed(&self, ctx: &RequestContext, how: Failure) {
-        if let Some(forward) = &ctx.forward {
+    pub(super) fn try_failed(&self, ctx: &mut RequestContext, fault: Fault) {
+        let Some(forward) = &ctx.forward else { return };
+        let how = match fault {
+            Fault::Connect => Some(Failure::Connect),
+            Fault::Timeout => Some(Failure::Timeout),
+            Fault::Broken => Some(Failure::Broken),
+            Fault::Died => Some(Failure::Died),
+            // The answer may still pass; what becomes of it is counted by its status.
+            Fault::Status | Fault::ShuttingDown => None,
+        };
+        if let Some(how) = how {
             forward.route.upstream.metrics.failed(how);
+        }
+        // A client that waits for less than the configuration lets it has found nothing out about the node.
+        if fault != Fault::Timeout || !forward.impatient {
+            ctx.node_failed(fault);
         }
     }
 
@@ -187,17 +209,16 @@ impl Gateway {
         // A pooled connection that the node closed while we took it: the same node on a fresh one, no penalty.
         if broken && !bound && ctx.may_be_stale() && !ctx.answer.has_head() {
             ctx.met_stale = true;
+            ctx.same_node = true;
             return true;
         }
         if ctx.failure.is_none() && !ctx.answer.is_over() {
-            self.try_failed(
-                ctx,
-                match error.etype() {
-                    _ if timed_out => Failure::Timeout,
-                    kind if *kind == DIED => Failure::Died,
-                    _ => Failure::Broken,
-                },
-            );
+            let fault = match error.etype() {
+                _ if timed_out => Fault::Timeout,
+                kind if *kind == DIED => Fault::Died,
+                _ => Fault::Broken,
+            };
+            self.try_failed(ctx, fault);
         }
         if bound || timed_out || !ctx.may_send_again() {
             return false;

@@ -10,6 +10,7 @@ use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use super::node;
 use super::reply::REQUEST_ID;
 use crate::refusal::Refusal;
 use crate::upstream::{client, connection};
@@ -70,21 +71,26 @@ pub(super) async fn peer(
         return Err(internal("a stand-in is in the session's place"));
     }
     let forward = ctx.forward.as_ref().ok_or_else(|| internal("no route was chosen"))?;
-    let upstream = &forward.route.upstream;
     let left = forward.first_byte_until.saturating_duration_since(Instant::now());
     if left.is_zero() {
         ctx.failure = Some(Refusal::UpstreamTimeout);
         return Err(Error::explain(ErrorType::HTTPStatus(504), "no time is left").into_up());
     }
     ctx.failure = None;
+    ctx.fault_met = false;
     ctx.tries += 1;
+    node::take(ctx, left).await?;
+    let (Some(forward), Some(place)) = (&ctx.forward, &ctx.place) else {
+        return Err(internal("no node was chosen"));
+    };
+    let (upstream, node) = (&forward.route.upstream, place.node());
     if ctx.tries > 1 {
         upstream.metrics.retried();
     }
-    let address = match tokio::time::timeout(left, upstream.node.address()).await {
+    let address = match tokio::time::timeout(left, node.addresses.current()).await {
         Ok(Ok(address)) => address,
         late_or_unknown => {
-            upstream.reached(false);
+            node.reached(false);
             ctx.failure = Some(match late_or_unknown {
                 Err(_) => Refusal::UpstreamTimeout,
                 Ok(_) => Refusal::UpstreamUnreachable,
@@ -94,18 +100,18 @@ pub(super) async fn peer(
         }
     };
     ctx.node_address = Some(address);
-    let mut peer = client::peer(&upstream.node, address);
+    let mut peer = client::peer(node, address);
     // What must not be sent twice cannot be sent on a connection that may be closed.
     if ctx.met_stale || !forward.repeatable {
-        // Connections are pooled by this key, too: no other has one that is random.
-        peer.group_key = uuid::Uuid::new_v4().as_u64_pair().1;
+        // Connections are pooled by this key, too.
+        peer.group_key = client::fresh();
     }
     peer.options.connection_timeout = Some(upstream.timeouts.connect.min(left));
     peer.options.total_connection_timeout = Some(upstream.timeouts.connect.min(left));
     peer.options.read_timeout = Some(forward.limits(keepalive).read_timeout(Instant::now()));
     peer.options.write_timeout = Some(left);
-    peer.options.idle_timeout = Some(upstream.keepalive_idle);
-    if !upstream.node.url.tls {
+    peer.options.idle_timeout = Some(node.idle.limit(upstream.keepalive_idle));
+    if !node.url.tls {
         peer.options.alpn = connection::protocol();
     }
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
@@ -121,10 +127,15 @@ pub(super) fn request(
 ) -> Result<RequestHeader> {
     let no_route = || Error::explain(ErrorType::InternalError, "no route was chosen");
     let forward = ctx.forward.as_ref().ok_or_else(no_route)?;
-    let upstream = &forward.route.upstream;
+    let no_node = || Error::explain(ErrorType::InternalError, "no node was chosen");
+    let (upstream, node) =
+        (&forward.route.upstream, ctx.place.as_ref().ok_or_else(no_node)?.node());
+    let target = forward.route.target(&forward.asked, node);
+    let no_target = |_| Error::explain(ErrorType::InternalError, "the node's path is none");
+    let target = target.map_err(no_target)?;
     let from = session.req_header();
     let mut headers = HeaderMap::with_capacity(HEADERS);
-    headers.insert(header::HOST, upstream.node.host_header.clone());
+    headers.insert(header::HOST, node.host_header.clone());
     let hops = of_one_hop(&from.headers);
     for (name, value) in &from.headers {
         let goes_up = is_for_nodes(name.as_str()) || forward.route.forward_headers.contains(name);
@@ -157,7 +168,7 @@ pub(super) fn request(
     // Made of parts, it keeps no second map with the names as somebody wrote them.
     let mut parts = http::Request::new(()).into_parts().0;
     parts.method = from.method.clone();
-    parts.uri = forward.target.clone().into();
+    parts.uri = target.into();
     parts.version = version;
     parts.headers = headers;
     Ok(parts.into())

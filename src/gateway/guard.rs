@@ -9,8 +9,8 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use super::downstream::is_stream;
 use super::{Gateway, failure};
-use crate::metrics::Failure;
 use crate::refusal::Refusal;
+use crate::upstream::breaker::Fault;
 use crate::wire::stream_end::StreamEnd;
 
 /// Over one stream.
@@ -37,7 +37,7 @@ impl Guard {
     }
 
     /// Leaves of a piece what may pass; says how the node has failed, if it has.
-    fn watch(&mut self, body: &mut Option<Bytes>, end: bool) -> Option<Failure> {
+    fn watch(&mut self, body: &mut Option<Bytes>, end: bool) -> Option<Fault> {
         let mut died = false;
         if let Some(piece) = body.take() {
             let passed = self.end.push(piece);
@@ -49,9 +49,9 @@ impl Guard {
             died = rest.died;
         }
         if died {
-            return Some(Failure::Died);
+            return Some(Fault::Died);
         }
-        (end && !self.end.is_well()).then_some(Failure::Broken)
+        (end && !self.end.is_well()).then_some(Fault::Broken)
     }
 }
 
@@ -88,17 +88,17 @@ impl Gateway {
             *body = None;
             return Ok(());
         }
-        let Some(how) = guard.watch(body, end) else { return Ok(()) };
+        let Some(fault) = guard.watch(body, end) else { return Ok(()) };
         let mut tail = ctx.answer.tail.unwrap_or_default();
         tail.push(body.as_deref().unwrap_or_default());
         let nothing_sent = !ctx.answer.is_bound() && body.is_none();
         if nothing_sent || !tail.between_events() {
-            return Err(failure::no_good_end(how));
+            return Err(failure::no_good_end(fault));
         }
         let refusal = Refusal::UpstreamError("The node broke off its answer.");
         let event = refusal.event(ctx.dialect, ctx.id.as_str());
         *body = Some(joined(body.take(), event.into()));
-        self.try_failed(ctx, how);
+        self.try_failed(ctx, fault);
         self.metrics.refused(refusal.code());
         ctx.refused = Some(refusal);
         if let Some(guard) = &mut ctx.answer.guard {

@@ -18,6 +18,8 @@ mod last_words;
 mod limits;
 mod mask;
 mod model;
+mod node;
+mod operate;
 mod own;
 mod passing;
 mod reply;
@@ -49,10 +51,12 @@ pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
 
 use crate::access::keys::Fingerprints;
-use crate::metrics::{Failure, Metrics};
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::routing::responses::Responses;
+use crate::upstream::breaker::Fault;
 use crate::upstream::client::Client;
+use crate::upstream::connection;
 use crate::upstream::refresh::Refresher;
 use downstream::Event;
 use reply::Stop;
@@ -132,10 +136,13 @@ impl ProxyHttp for Gateway {
         reused: bool,
         _: &HttpPeer,
         _: RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.pooled = reused;
+        if let (false, Some(digest), Some(place)) = (reused, digest, &ctx.place) {
+            connection::belongs_to(digest, &place.node().idle);
+        }
         Ok(())
     }
 
@@ -181,7 +188,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        self.judge(response.status, ctx)
+        self.judge(response, ctx)
     }
 
     /// The head of this try's answer: that of a stream waits for its first byte, any other goes to the client.
@@ -217,11 +224,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(forward) = &ctx.forward {
-            forward.route.upstream.node.connect_failed();
-            forward.route.upstream.reached(false);
+        if let Some(place) = &ctx.place {
+            place.node().addresses.connect_failed();
         }
-        self.try_failed(ctx, Failure::Connect);
+        self.try_failed(ctx, Fault::Connect);
         let in_time = ctx.forward.as_ref().is_none_or(|f| Instant::now() < f.first_byte_until);
         let name = if in_time { Refusal::UpstreamUnreachable } else { Refusal::UpstreamTimeout };
         ctx.failure = Some(name);
@@ -272,6 +278,7 @@ impl ProxyHttp for Gateway {
             ctx.client_left = true;
         }
         self.count(ctx);
+        ctx.leave_node();
         self.access_log.write(session, ctx, &self.metrics);
     }
 

@@ -100,12 +100,16 @@ impl Gateway {
             // With one candidate the node judges the model.
             _ => choices.choose(candidates, asked, &self.client).await,
         };
-        permission::permit(key, asked, choices, chosen).map_err(|refusal| match refusal {
-            Refusal::ModelNotFound(model) if there.is_some() => {
-                Refusal::ModelElsewhere(model).into()
-            }
-            other => other.into(),
-        })
+        let chosen = permission::permit(key, asked, choices, chosen);
+        let chosen = chosen.map_err(|refusal| match refusal {
+            Refusal::ModelNotFound(model) if there.is_some() => Refusal::ModelElsewhere(model),
+            other => other,
+        })?;
+        if there.is_some() {
+            return Ok(chosen);
+        }
+        let fallbacks = choices.fallbacks_of(candidates, (&chosen, asked), &self.client).await;
+        Ok(permission::permit_fallback(key, fallbacks)?.unwrap_or(chosen))
     }
 }
 

@@ -12,6 +12,7 @@ use super::reply::Stop;
 use crate::access::keys::{self, Key};
 use crate::answers::{info, models};
 use crate::refusal::Refusal;
+use crate::wire::query;
 
 impl Gateway {
     /// Preflights; and what every answer to a page of another origin carries.
@@ -79,7 +80,8 @@ impl Gateway {
                 None => return Ok(()),
                 Some(id) => {
                     let broken = Refusal::malformed("invalid_target", "The model's id is broken.");
-                    let id = models::id_of(id).ok_or(broken)?;
+                    // It never leaves the process: it may hold slashes, encoded or not.
+                    let id = query::decoded(id).ok_or(broken)?;
                     models::ask(upstreams, &self.client, &self.refresher).await.one(&id, key)?
                 }
             },

@@ -15,6 +15,7 @@ use super::last_words::Said;
 use super::{Gateway, forward};
 use crate::config::Kind;
 use crate::refusal::Refusal;
+use crate::upstream::breaker::Fault;
 
 /// The head of a try's answer. That of a stream is kept back until its first byte, and so is a 500 that may say that its
 /// node is shutting down; for any other the real session is back before it is written.
@@ -40,6 +41,7 @@ pub(super) fn head(
     if !waits {
         ctx.downstream.remove(session);
         ctx.body = None;
+        ctx.node_began();
     }
     Ok(())
 }
@@ -80,7 +82,11 @@ impl Gateway {
             return Err(over("not over in time"));
         }
         if let Some(words) = &mut ctx.answer.last_words {
-            *body = match words.hear(body.as_ref(), end) {
+            let said = words.hear(body.as_ref(), end);
+            if matches!(said, Said::ShuttingDown(_)) {
+                ctx.node_failed(Fault::ShuttingDown);
+            }
+            *body = match said {
                 Said::Part => None,
                 Said::ShuttingDown(_)
                     if ctx.may_send_again() && self.retries.retry(Instant::now()) =>
@@ -99,6 +105,7 @@ impl Gateway {
         if ctx.answer.pass(body, end) {
             // Nobody will need it again.
             ctx.body = None;
+            ctx.node_began();
         }
         Ok(())
     }

@@ -75,7 +75,8 @@ pub(super) async fn send(
         session.set_keepalive(None);
     }
     let mut head = ResponseHeader::build(answer.status, Some(8))?;
-    if !answer.body.is_empty() {
+    let told = answer.headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE);
+    if !answer.body.is_empty() && !told {
         head.insert_header(header::CONTENT_TYPE, "application/json")?;
     }
     if answer.status != http::StatusCode::NO_CONTENT {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use crate::access::keys::KeyStore;
 use crate::answers::health::Health;
-use crate::config::{Config, NodeUrl};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::routing::choice::Choices;
 use crate::routing::table::{self, RouteTable};
 use crate::upstream::Upstream;
-use crate::upstream::node::Node;
-use crate::upstream::resolve::Resolve;
+use crate::upstream::node::Registry;
 
 /// Routes, upstreams and keys as of one reading of the configuration. Immutable.
 pub struct Snapshot {
@@ -30,26 +29,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Builds what `config` says; what is known of a name's addresses is taken over from `before`. Nothing is asked of
-    /// any node.
+    /// Builds what `config` says, of the nodes in `registry`: those that were there `before` go on as they are. Nothing is
+    /// asked of any node.
     ///
     /// # Errors
     /// A path that the router cannot take: its text.
     pub fn build(
         config: &Config,
         before: Option<&Self>,
-        resolver: &Arc<dyn Resolve>,
+        registry: &Arc<Registry>,
         metrics: &Metrics,
     ) -> Result<Self, String> {
-        let known: HashMap<&NodeUrl, &Node> = before
-            .iter()
-            .flat_map(|before| &before.upstreams)
-            .map(|upstream| (&upstream.node.url, &upstream.node))
-            .collect();
         let upstream = |(one, models_path)| {
-            let upstream = Upstream::new(one, models_path, resolver.clone(), metrics);
-            if let Some(node) = known.get(&upstream.node.url) {
-                upstream.node.inherit(node);
+            let upstream = Upstream::new(one, models_path, registry, metrics);
+            for before in before.iter().flat_map(|before| &before.upstreams) {
+                upstream.inherit(before);
             }
             Arc::new(upstream)
         };
@@ -58,10 +52,11 @@ impl Snapshot {
         let table = RouteTable::build(config, &upstreams)?;
         let default = config.default_upstream.and_then(|index| upstreams.get(index).cloned());
         let aliases: HashMap<_, _> = config.aliases.iter().cloned().collect();
+        let fallbacks: HashMap<_, _> = config.fallbacks.iter().cloned().collect();
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             health: Health::new(&table, &upstreams),
-            choices: Choices { aliases, default },
+            choices: Choices { aliases, fallbacks, default },
             keys: KeyStore::new(&config.keys),
             table,
             upstreams,

@@ -9,6 +9,7 @@ use http::Method;
 use super::Gateway;
 use super::context::RequestContext;
 use crate::access::keys::Key;
+use crate::names::NodeId;
 use crate::refusal::Refusal;
 use crate::routing::responses::{Home, Noted};
 use crate::routing::table::Route;
@@ -26,6 +27,14 @@ pub(super) struct Stored {
     makes: bool,
     /// The id that its client chose for that; empty where what it chose is no text.
     chosen: Option<String>,
+}
+
+/// Where a stored response is.
+pub(super) struct There {
+    /// The routes that lead there, at least one.
+    pub(super) routes: Vec<Arc<Route>>,
+    /// The node.
+    pub(super) node: NodeId,
 }
 
 enum About {
@@ -101,7 +110,7 @@ impl Gateway {
         ctx: &RequestContext,
         candidates: &[Arc<Route>],
         key: &Key,
-    ) -> Result<Option<Vec<Arc<Route>>>, Refusal> {
+    ) -> Result<Option<There>, Refusal> {
         let stored = &ctx.stored;
         if let Some(chosen) = &stored.chosen
             && self.responses.is_anothers(chosen, &key.name)
@@ -119,11 +128,12 @@ impl Gateway {
             Some(About::Previous(id)) => (id, true),
         };
         let home = self.responses.home_of(id, &key.name);
-        let there = home.map(|home| home.routes_in(candidates)).unwrap_or_default();
-        if there.is_empty() {
-            return Err(Refusal::ResponseNotFound { id: id.clone(), previous });
+        let there = home
+            .map(|home| There { routes: home.routes_in(candidates), node: home.node().clone() });
+        match there {
+            Some(there) if !there.routes.is_empty() => Ok(Some(there)),
+            _ => Err(Refusal::ResponseNotFound { id: id.clone(), previous }),
         }
-        Ok(Some(there))
     }
 
     /// Looks for the id in a piece of the answer that makes a response; remembers it before the client can know it.
@@ -133,11 +143,14 @@ impl Gateway {
         if look != Look::On {
             ctx.answer.response_id = None;
         }
-        let (Look::Found(id), Some(forward), Some(key)) = (look, &ctx.forward, &ctx.key) else {
+        let (Look::Found(id), Some(forward), Some(key), Some(place)) =
+            (look, &ctx.forward, &ctx.key, &ctx.place)
+        else {
             return;
         };
         let upstream = &forward.route.upstream;
-        if self.responses.note(id, &key.name, Home::of(upstream)) == Noted::Taken {
+        let home = Home::of(upstream, place.node());
+        if self.responses.note(id, &key.name, home) == Noted::Taken {
             log::warn!("upstream `{}` gave an id that another key's response has", upstream.name);
         }
     }

@@ -15,6 +15,8 @@ use crate::upstream::client::Client;
 pub struct Choices {
     /// What a caller may write → the model that is asked.
     pub aliases: HashMap<ModelName, ModelName>,
+    /// Model → models that answer in its place while none of its nodes works.
+    pub fallbacks: HashMap<ModelName, Vec<ModelName>>,
     /// `DEFAULT_BACKEND`.
     pub default: Option<Arc<Upstream>>,
 }
@@ -45,6 +47,8 @@ pub enum Why {
     Default,
     /// The first one whose models are not known.
     Unknown,
+    /// No node of the model that was asked for works.
+    Fallback,
 }
 
 impl Choices {
@@ -71,7 +75,8 @@ impl Choices {
         if let Some(chosen) = certain() {
             return Ok(chosen);
         }
-        if candidates.len() > 1 {
+        // Of one node alone it is known without asking where the request goes: it judges the model.
+        if candidates.len() > 1 || only.upstream.may_differ() {
             learn(candidates, client).await;
             if let Some(chosen) = certain() {
                 return Ok(chosen);
@@ -98,6 +103,33 @@ impl Choices {
             learn(there, client).await;
         }
         if models.is_known() && !models.serves(model) { Err(NoSuchModel) } else { Ok(chosen) }
+    }
+
+    /// Where a request for `model` may go while no node of `chosen` works: routes with nodes that do, in the order of the
+    /// configuration; empty where a node of `chosen` does work, and where nothing is configured.
+    pub async fn fallbacks_of(
+        &self,
+        candidates: &[Arc<Route>],
+        (chosen, model): (&Chosen, Option<&str>),
+        client: &Client,
+    ) -> Vec<Chosen> {
+        let model = chosen.renamed.as_ref().map(ModelName::as_str).or(model);
+        let fallbacks = model.and_then(|model| self.fallbacks.get(model));
+        let Some(fallbacks) = fallbacks else { return Vec::new() };
+        if chosen.route.upstream.is_up_for(model, Instant::now()) {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for fallback in fallbacks {
+            let Ok(other) = self.choose(candidates, Some(fallback.as_str()), client).await else {
+                continue;
+            };
+            if other.route.upstream.is_up_for(Some(fallback.as_str()), Instant::now()) {
+                let renamed = other.renamed.or_else(|| Some(fallback.clone()));
+                found.push(Chosen { renamed, why: Why::Fallback, ..other });
+            }
+        }
+        found
     }
 
     /// No candidate is known to serve `model`.
@@ -137,6 +169,6 @@ pub struct NoSuchModel;
 async fn learn(candidates: &[Arc<Route>], client: &Client) {
     let now = Instant::now();
     let asked = candidates.iter().map(|route| &route.upstream);
-    let asked = asked.filter(|upstream| upstream.models.may_learn(now));
+    let asked = asked.filter(|upstream| upstream.may_learn(now));
     join_all(asked.map(|upstream| upstream.learn_models(client))).await;
 }

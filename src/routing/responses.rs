@@ -12,6 +12,7 @@ use prometheus::IntGauge;
 use super::table::Route;
 use crate::names::{KeyName, NodeId, UpstreamName};
 use crate::upstream::Upstream;
+use crate::upstream::node::Node;
 
 /// Responses that are remembered: an hour and a half of twelve a second. With vLLM's ids they take some 12 MB, with the
 /// longest ids 45.
@@ -99,15 +100,22 @@ impl Responses {
 }
 
 impl Home {
-    /// The node of `upstream`.
-    pub fn of(upstream: &Upstream) -> Self {
-        Self { upstream: upstream.name.clone(), node: upstream.node.id.clone() }
+    /// A node of `upstream`.
+    pub fn of(upstream: &Upstream, node: &Node) -> Self {
+        Self { upstream: upstream.name.clone(), node: node.id.clone() }
+    }
+
+    /// The node that keeps the response.
+    pub fn node(&self) -> &NodeId {
+        &self.node
     }
 
     /// Those of `candidates` that lead there: by the upstream that made the response where it is still there, as another
     /// one of the same node may present another key to it.
     pub fn routes_in(&self, candidates: &[Arc<Route>]) -> Vec<Arc<Route>> {
-        let there = |route: &&Arc<Route>| route.upstream.node.id == self.node;
+        let there = |route: &&Arc<Route>| {
+            route.upstream.members().iter().any(|member| member.node.id == self.node)
+        };
         let there: Vec<_> = candidates.iter().filter(there).cloned().collect();
         let same = |route: &&Arc<Route>| route.upstream.name == self.upstream;
         let same: Vec<_> = there.iter().filter(same).cloned().collect();

@@ -12,6 +12,7 @@ use matchit::Router;
 use crate::config::{Config, Declared, RouteConfig, Target};
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
+use crate::upstream::node::Node;
 use crate::wire::paths;
 
 /// Where requests of one path and method may go.
@@ -153,30 +154,23 @@ impl Entry {
 }
 
 impl Route {
-    /// Path and query as the node sees them, where `uri` was asked for; `query` is what is left of its own.
+    /// Path and query as `node` sees them, where `asked` was asked for.
     ///
     /// # Errors
     /// `invalid_target`: they are no target of HTTP.
-    pub fn target(&self, uri: &Uri, query: Option<Cow<'_, str>>) -> Result<PathAndQuery, Refusal> {
-        let path = self.target_path(uri.path());
-        let text = match (path, query) {
+    pub fn target(&self, asked: &PathAndQuery, node: &Node) -> Result<PathAndQuery, Refusal> {
+        match (self.target_path(asked.path(), node), asked.query()) {
             // As it came: one more handle on the same text.
-            (Cow::Borrowed(_), query) if query.as_deref() == uri.query() => {
-                return Ok(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
-            }
-            (path, Some(query)) => format!("{path}?{query}"),
-            (path, None) => path.into_owned(),
-        };
-        PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| {
-            Refusal::malformed("invalid_target", "The request's target is not one of HTTP.")
-        })
+            (Cow::Borrowed(_), _) => Ok(asked.clone()),
+            (path, query) => target_of(&path, query),
+        }
     }
 
-    /// The path that the node sees for the request's raw `path`.
-    pub fn target_path<'p>(&self, path: &'p str) -> Cow<'p, str> {
+    /// The path that `node` sees for the request's raw `path`.
+    pub fn target_path<'p>(&self, path: &'p str, node: &Node) -> Cow<'p, str> {
         match &self.target {
-            Target::Node if self.upstream.node.url.base.is_empty() => Cow::Borrowed(path),
-            Target::Node => Cow::Owned(self.upstream.node.path_for(path)),
+            Target::Node if node.url.base.is_empty() => Cow::Borrowed(path),
+            Target::Node => Cow::Owned(node.path_for(path)),
             Target::Path(target) if self.parameters.is_empty() => Cow::Owned(target.clone()),
             Target::Path(target) => Cow::Owned(self.filled(target, path)),
         }
@@ -199,6 +193,27 @@ impl Route {
         };
         target.split('/').map(fill).collect::<Vec<_>>().join("/")
     }
+}
+
+/// What is asked for with `query` instead of its own.
+///
+/// # Errors
+/// `invalid_target`: that is no target of HTTP.
+pub fn with_query(uri: &Uri, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
+    if query == uri.query() {
+        return Ok(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+    }
+    target_of(uri.path(), query)
+}
+
+fn target_of(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| {
+        Refusal::malformed("invalid_target", "The request's target is not one of HTTP.")
+    })
 }
 
 fn is_parameter(segment: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_core::connectors::ConnectorOptions;
@@ -29,8 +29,28 @@ pub struct Client {
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
+    /// What it says of its body.
+    pub content_type: Option<HeaderValue>,
     /// Its body, whole.
     pub body: Bytes,
+}
+
+/// What a node is asked.
+#[derive(Debug)]
+pub struct Question<'q> {
+    /// How.
+    pub method: Method,
+    /// Path and query as the node sees them.
+    pub path: &'q str,
+    /// With its content type.
+    pub body: Option<Bytes>,
+    /// It may go out on a connection that the node has closed: no harm if it is not answered.
+    pub again: bool,
+}
+
+/// A word for a connection's pool that no other has: such a connection is always a new one.
+pub fn fresh() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1
 }
 
 /// Why there is no answer. The text names no header and no key.
@@ -61,41 +81,73 @@ impl Client {
         Self { connector: Connector::new(Some(options)) }
     }
 
-    /// `GET path` of an upstream's node, with its own key, in `limit` in all.
+    /// `GET path` of an upstream's node, with the upstream's key, in `limit` in all.
     ///
     /// # Errors
     /// [`Unanswered`]. Any status is an answer.
     pub async fn get(
         &self,
         upstream: &Upstream,
+        node: &Node,
         path: &str,
         limit: Duration,
     ) -> Result<Answer, Unanswered> {
+        let question = Question { method: Method::GET, path, body: None, again: true };
+        self.ask(upstream, node, &question, limit).await
+    }
+
+    /// Asks an upstream's node, with the upstream's key, in `limit` in all.
+    ///
+    /// # Errors
+    /// [`Unanswered`]. Any status is an answer.
+    pub async fn ask(
+        &self,
+        upstream: &Upstream,
+        node: &Node,
+        question: &Question<'_>,
+        limit: Duration,
+    ) -> Result<Answer, Unanswered> {
         let asked = async {
-            let address = upstream.node.address().await.map_err(|_| Unanswered::NoAddress)?;
-            let mut peer = peer(&upstream.node, address);
+            let address = node.addresses.current().await.map_err(|_| Unanswered::NoAddress)?;
+            let mut peer = peer(node, address);
             peer.options.connection_timeout = Some(upstream.timeouts.connect);
             peer.options.total_connection_timeout = Some(upstream.timeouts.connect);
-            peer.options.idle_timeout = Some(upstream.keepalive_idle);
-            let credential = upstream.credential.as_ref();
-            let head = request(&upstream.node, path, credential).ok_or(Unanswered::Broken)?;
-            self.exchange(&peer, head).await
+            peer.options.idle_timeout = Some(node.idle.limit(upstream.keepalive_idle));
+            if !question.again {
+                peer.group_key = fresh();
+            }
+            let head = request(node, question, upstream.credential.as_ref());
+            self.exchange(&peer, head.ok_or(Unanswered::Broken)?, question.body.clone()).await
         };
         let answer = tokio::time::timeout(limit, asked).await.unwrap_or(Err(Unanswered::TimedOut));
+        node.reached(!matches!(
+            answer,
+            Err(Unanswered::NoAddress | Unanswered::NoConnection | Unanswered::TimedOut)
+        ));
         if matches!(answer, Err(Unanswered::NoConnection)) {
-            upstream.node.connect_failed();
+            node.addresses.connect_failed();
         }
         answer
     }
 
-    async fn exchange(&self, peer: &HttpPeer, head: RequestHeader) -> Result<Answer, Unanswered> {
+    async fn exchange(
+        &self,
+        peer: &HttpPeer,
+        head: RequestHeader,
+        question: Option<Bytes>,
+    ) -> Result<Answer, Unanswered> {
         let connected = self.connector.get_http_session(peer).await;
         let (mut session, _) = connected.map_err(|_| Unanswered::NoConnection)?;
         let broken = |_| Unanswered::Broken;
         session.write_request_header(Box::new(head)).await.map_err(broken)?;
+        if let Some(question) = question {
+            session.write_request_body(question, true).await.map_err(broken)?;
+        }
         session.finish_request_body().await.map_err(broken)?;
         session.read_response_header().await.map_err(broken)?;
-        let status = session.response_header().ok_or(Unanswered::Broken)?.status;
+        let head = session.response_header().ok_or(Unanswered::Broken)?;
+        let status = head.status;
+        let content_type = head.headers.get(header::CONTENT_TYPE).cloned();
         let mut body = BytesMut::new();
         while let Some(chunk) = session.read_response_body().await.map_err(broken)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -105,7 +157,7 @@ impl Client {
         }
         let idle = peer.options.idle_timeout;
         self.connector.release_http_session(session, peer, idle).await;
-        Ok(Answer { status, body: body.freeze() })
+        Ok(Answer { status, content_type, body: body.freeze() })
     }
 }
 
@@ -115,13 +167,24 @@ pub fn peer(node: &Node, address: std::net::SocketAddr) -> HttpPeer {
     HttpPeer::new(address, node.url.tls, name)
 }
 
-fn request(node: &Node, path: &str, credential: Option<&Credential>) -> Option<RequestHeader> {
-    let mut head = RequestHeader::build(http::Method::GET, path.as_bytes(), Some(4)).ok()?;
+fn request(
+    node: &Node,
+    question: &Question<'_>,
+    credential: Option<&Credential>,
+) -> Option<RequestHeader> {
+    let method = question.method.clone();
+    let posts = method == Method::POST;
+    let mut head = RequestHeader::build(method, question.path.as_bytes(), Some(6)).ok()?;
     head.insert_header(header::HOST, node.host_header.clone()).ok()?;
-    head.insert_header(header::ACCEPT, "application/json").ok()?;
+    head.insert_header(header::ACCEPT, "*/*").ok()?;
     head.insert_header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION"))).ok()?;
     if let Some(credential) = credential {
         head.insert_header(credential.header.clone(), credential.value.clone()).ok()?;
+    }
+    let length = question.body.as_ref().map_or(0, Bytes::len);
+    if posts || length > 0 {
+        head.insert_header(header::CONTENT_LENGTH, length).ok()?;
+        head.insert_header(header::CONTENT_TYPE, "application/json").ok()?;
     }
     Some(head)
 }

@@ -12,9 +12,10 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use pingora::http::ResponseHeader;
 use pingora::upstreams::peer::Peer;
 use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_core::connectors::http::custom::{Connection, Connector};
@@ -22,11 +23,13 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
+    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest,
+    Ssl, TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::idle::{IdleTime, Owner};
 
 /// Bytes that are kept until a flush. A head is about 500; what is longer than this with its body leaves at once, both in
 /// one call, and is not copied.
@@ -59,7 +62,14 @@ impl Connector for Connections {
             .or_err(ErrorType::ConnectError, "the node takes no connection")?;
         socket.set_nodelay(true).or_err(ErrorType::SocketError, "TCP_NODELAY")?;
         let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
-        let stream = NodeStream { socket, kept: Kept::default(), phase: Phase::Head, digest };
+        let stream = NodeStream {
+            socket,
+            kept: Kept::default(),
+            phase: Phase::Head,
+            digest,
+            owner: Arc::default(),
+            last_read: None,
+        };
         Ok((Connection::Stream(Box::new(stream)), false))
     }
 
@@ -158,6 +168,28 @@ struct NodeStream<S = TcpStream> {
     kept: Kept,
     phase: Phase,
     digest: Arc<SocketDigest>,
+    owner: Arc<Owner>,
+    /// When the last bytes came; none on a connection that has not been used.
+    last_read: Option<Instant>,
+}
+
+impl<S> NodeStream<S> {
+    /// The node closed the connection. Where no request is on it, that tells how long it lets one be idle.
+    fn closed(&self) {
+        let idle = self.phase == Phase::Head && self.kept.bytes.is_empty();
+        if let (true, Some(last), Some(node)) = (idle, self.last_read, self.owner.get()) {
+            let now = Instant::now();
+            node.closed(now.duration_since(last), now);
+        }
+    }
+}
+
+/// Tells a connection whose it is, where it is one of ours.
+pub fn belongs_to(digest: &Digest, idle: &Arc<IdleTime>) {
+    let told = digest.proxy_digest.as_ref().and_then(|digest| digest.user_data.as_ref());
+    if let Some(owner) = told.and_then(|data| data.downcast_ref::<Arc<Owner>>()) {
+        let _already_told = owner.set(idle.clone());
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for NodeStream<S> {
@@ -168,8 +200,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for NodeStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        if self.phase == Phase::Written && buffer.filled().len() > before {
-            self.phase = Phase::Head;
+        match &read {
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                self.last_read = Some(Instant::now());
+                if self.phase == Phase::Written {
+                    self.phase = Phase::Head;
+                }
+            }
+            Poll::Ready(_) => self.closed(),
+            Poll::Pending => {}
         }
         read
     }
@@ -230,8 +269,10 @@ impl GetTimingDigest for NodeStream {
 }
 
 impl GetProxyDigest for NodeStream {
+    /// There is no proxy. This is where a connection can carry something of its user's: see [`belongs_to`].
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
+        let head = ResponseHeader::build(http::StatusCode::OK, None).ok()?;
+        Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(self.owner.clone())))))
     }
 }
 
@@ -300,7 +341,14 @@ mod tests {
 
     fn connected() -> NodeStream<Node> {
         let digest = Arc::new(SocketDigest::from_raw_fd(-1));
-        NodeStream { socket: Node::default(), kept: Kept::default(), phase: Phase::Head, digest }
+        NodeStream {
+            socket: Node::default(),
+            kept: Kept::default(),
+            phase: Phase::Head,
+            digest,
+            owner: Arc::default(),
+            last_read: None,
+        }
     }
 
     /// As Pingora writes a request: a head, a flush, the body in pieces, a flush, and one more that ends the request.

@@ -1,92 +1,218 @@
-//! The nodes: where they are, what they serve, how we ask them something ourselves.
+//! The nodes: where they are, what they serve, which of them gets a request, how we ask them something ourselves.
 
+pub mod addresses;
+pub mod balance;
+pub mod breaker;
 pub mod client;
 pub mod connection;
+pub mod health;
+pub mod idle;
+pub mod load;
+pub mod member;
 pub mod models;
 pub mod node;
+pub mod probes;
 pub mod refresh;
 pub mod resolve;
 
+use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::config::{Credential, Kind, Timeouts, UpstreamConfig};
+use arc_swap::{ArcSwap, Guard};
+
+use crate::config::{
+    Balance, Credential, HealthConfig, Kind, NodeUrl, Nodes, Timeouts, UpstreamConfig,
+};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::names::UpstreamName;
+use balance::{NoNode, Turn, Wish};
+use health::Standing;
+use load::Place;
+use member::Member;
 use models::ModelList;
-use node::Node;
-use resolve::Resolve;
+use node::{Node, Registry};
 
-/// Nodes that serve the same thing. One node, for now.
+/// Nodes that serve the same thing.
 pub struct Upstream {
     /// Unique in a snapshot.
     pub name: UpstreamName,
-    /// What may be assumed of its node.
+    /// What may be assumed of its nodes.
     pub kind: Kind,
-    /// The node.
-    pub node: Node,
-    /// What we present to it.
+    /// What we present to them.
     pub credential: Option<Credential>,
-    /// How long to wait for it.
+    /// Which of them gets a request.
+    pub balance: Balance,
+    /// How they are probed, where they are.
+    pub health: Option<HealthConfig>,
+    /// How long to wait for them.
     pub timeouts: Timeouts,
-    /// How long an idle connection to it is kept.
+    /// How long an idle connection to one is kept, at most.
     pub keepalive_idle: Duration,
     /// Tries in all, at least 1.
     pub attempts: usize,
-    /// What it serves.
+    /// What they serve.
     pub models: ModelList,
-    /// Where its node lists them.
-    pub models_path: String,
     /// Its series.
     pub metrics: UpstreamMetrics,
-    /// The last try reached it.
-    reachable: AtomicBool,
+    /// The URL whose name stands for them, where they are not listed.
+    name_of_nodes: Option<NodeUrl>,
+    registry: Arc<Registry>,
+    members: ArcSwap<Vec<Arc<Member>>>,
+    turn: Turn,
+    /// Where its nodes list their models, where that is not at `/v1/models` below their base.
+    models_path: Option<String>,
     /// The last answer refused our key.
     key_refused: AtomicBool,
 }
 
 impl Upstream {
-    /// Builds it. Nothing is asked of the node yet. `models_path` where its models are listed elsewhere than at
-    /// `/v1/models` below its base.
+    /// Builds it. Nothing is asked of any node yet. `models_path` where their models are listed elsewhere than at
+    /// `/v1/models` below their base.
     pub fn new(
         config: &UpstreamConfig,
         models_path: Option<String>,
-        resolver: Arc<dyn Resolve>,
+        registry: &Arc<Registry>,
         metrics: &Metrics,
     ) -> Self {
-        let node = Node::new(config.nodes.first().clone(), resolver);
+        let (listed, name_of_nodes) = match &config.nodes {
+            Nodes::Listed(urls) => (urls.as_slice(), None),
+            Nodes::Dns(url) => (&[][..], Some(url.clone())),
+        };
+        let member = |url: &NodeUrl| Arc::new(Member::new(registry.node(url, None)));
         Self {
             name: config.name.clone(),
             kind: config.kind,
-            models_path: models_path.unwrap_or_else(|| node.path_for("/v1/models")),
-            node,
             credential: config.credential.clone(),
+            balance: config.balance,
+            health: config.health.clone(),
             timeouts: config.timeouts,
             keepalive_idle: config.keepalive_idle,
             attempts: config.attempts,
             models: ModelList::new(config.models.clone()),
             metrics: metrics.of_upstream(config.name.as_str()),
-            reachable: AtomicBool::new(true),
+            name_of_nodes,
+            registry: registry.clone(),
+            members: ArcSwap::from_pointee(listed.iter().map(member).collect()),
+            turn: Turn::default(),
+            models_path,
             key_refused: AtomicBool::new(false),
         }
     }
 
-    /// Takes note whether the node refused our key; true where that is news.
-    pub fn key_refused(&self, yes: bool) -> bool {
-        self.key_refused.load(Ordering::Relaxed) != yes
-            && self.key_refused.swap(yes, Ordering::Relaxed) != yes
-    }
-
-    /// Takes note whether a try reached the node.
-    pub fn reached(&self, yes: bool) {
-        if self.reachable.load(Ordering::Relaxed) != yes {
-            self.reachable.store(yes, Ordering::Relaxed);
+    /// Takes over the nodes that `other`, of the same name of nodes before a reload, has found: a resolver that is away
+    /// just now must not take them with it.
+    pub fn inherit(&self, other: &Self) {
+        if self.name_of_nodes.is_some() && self.name_of_nodes == other.name_of_nodes {
+            let nodes =
+                other.members().iter().map(|member| member.node.clone()).collect::<Vec<_>>();
+            self.members
+                .store(Arc::new(nodes.into_iter().map(|n| Arc::new(Member::new(n))).collect()));
         }
     }
 
-    /// False after a try that did not reach the node. True before the first.
-    pub fn is_reachable(&self) -> bool {
-        self.reachable.load(Ordering::Relaxed)
+    /// Its nodes of this moment. None before their name was looked up.
+    pub fn members(&self) -> Guard<Arc<Vec<Arc<Member>>>> {
+        self.members.load()
+    }
+
+    /// Its nodes; their name is looked up where that was not done yet and works.
+    pub async fn found_members(&self) -> Arc<Vec<Arc<Member>>> {
+        if self.members.load().is_empty() {
+            let _not_found = self.look_up().await;
+        }
+        self.members.load_full()
+    }
+
+    /// Looks up the name of the nodes, and the names of single nodes in use. Who is new gets work from the next request
+    /// on; who is gone finishes what it has.
+    ///
+    /// # Errors
+    /// A lookup failed or found nothing; the nodes stay as they are.
+    pub async fn look_up(&self) -> io::Result<()> {
+        let Some(url) = &self.name_of_nodes else {
+            let members = self.members.load_full();
+            for member in members.iter().filter(|member| member.node.addresses.are_followed()) {
+                member.node.addresses.look_up().await?;
+            }
+            return Ok(());
+        };
+        let found = addresses::look_up(self.registry.resolver(), &url.host, url.port).await?;
+        let before = self.members.load_full();
+        let member = |address| {
+            let node = self.registry.node(url, Some(address));
+            let known = before.iter().find(|member| Arc::ptr_eq(&member.node, &node));
+            known.cloned().unwrap_or_else(|| Arc::new(Member::new(node)))
+        };
+        let members: Vec<Arc<Member>> = found.into_iter().map(member).collect();
+        let same = |(one, other): (&Arc<Member>, &Arc<Member>)| Arc::ptr_eq(one, other);
+        if members.len() != before.len() || !members.iter().zip(before.iter()).all(same) {
+            log::info!("upstream `{}` has {} nodes now", self.name, members.len());
+            self.members.store(Arc::new(members));
+        }
+        Ok(())
+    }
+
+    /// Takes a place at the node that is best for a request.
+    ///
+    /// # Errors
+    /// [`NoNode`].
+    pub fn pick(&self, wish: &Wish<'_>) -> Result<Place, NoNode> {
+        let members = self.members.load();
+        let model = wish.model.filter(|model| self.tells_apart(&members, model));
+        self.turn.pick(&members, self.balance, &Wish { model, ..*wish }, Instant::now())
+    }
+
+    /// True where some node has `model` and may get work: without a look at those that were ejected.
+    pub fn is_up_for(&self, model: Option<&str>, now: Instant) -> bool {
+        let members = self.members.load();
+        let model = model.filter(|model| self.tells_apart(&members, model));
+        let up = |member: &Arc<Member>| {
+            model.is_none_or(|model| member.may_serve(model))
+                && matches!(member.node.health.standing(now), Standing::Up(_) | Standing::Trial)
+        };
+        members.iter().any(up)
+    }
+
+    /// True where its nodes may serve different models: there are several, and what they have in common is not configured.
+    /// Of generic ones nothing is assumed, not even that they have lists.
+    pub fn may_differ(&self) -> bool {
+        let several = self.members.load().len() > 1;
+        several && self.kind != Kind::Generic && !self.models.is_configured()
+    }
+
+    /// True where it matters which node gets a request for `model`: some are known to serve it. Where none is, the node
+    /// judges the model.
+    fn tells_apart(&self, members: &[Arc<Member>], model: &str) -> bool {
+        members.len() > 1
+            && !self.models.is_configured()
+            && members.iter().any(|member| member.serves(model))
+    }
+
+    /// Where `node` lists its models.
+    pub fn models_path_of(&self, node: &Node) -> Cow<'_, str> {
+        match &self.models_path {
+            Some(path) => Cow::Borrowed(path),
+            None => Cow::Owned(node.path_for("/v1/models")),
+        }
+    }
+
+    /// The URL whose name stands for them, where they are not listed.
+    pub fn name_of_nodes(&self) -> Option<&NodeUrl> {
+        self.name_of_nodes.as_ref()
+    }
+
+    /// Where its nodes are, for people: the name that stands for them, or the first of them.
+    pub fn place(&self) -> String {
+        let first = || self.members.load().first().map(|member| member.node.id.to_string());
+        self.name_of_nodes.as_ref().map(node::shown).or_else(first).unwrap_or_default()
+    }
+
+    /// Takes note whether a node refused our key; true where that is news.
+    pub fn key_refused(&self, yes: bool) -> bool {
+        self.key_refused.load(Ordering::Relaxed) != yes
+            && self.key_refused.swap(yes, Ordering::Relaxed) != yes
     }
 }

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
 
 use super::Upstream;
-use super::client::{Client, Unanswered};
+use super::client::Client;
+use super::member::Member;
 use crate::names::ModelName;
 
 /// How long a list is as good as new (SPEC 5.2).
 pub const FRESH: Duration = Duration::from_secs(5);
 
 /// How long a list may be shown while a newer one is fetched behind the answer; an older one is waited for.
-const SHOWN_WHILE_REFRESHED: Duration = Duration::from_secs(60);
+pub(super) const SHOWN_WHILE_REFRESHED: Duration = Duration::from_secs(60);
 
 /// Longest wait for a node's list, connecting included.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,14 +41,11 @@ pub struct Asked {
     pub models: Result<Vec<Model>, String>,
 }
 
-/// An upstream's models.
+/// What an upstream is known to serve.
 pub struct ModelList {
     configured: Option<HashSet<ModelName>>,
-    last: ArcSwapOption<Asked>,
-    /// Every id that the node has ever listed: what was once known stays known while the upstream exists.
+    /// Every id that any of its nodes has ever listed: what was once known stays known while the upstream exists.
     known: ArcSwapOption<HashSet<ModelName>>,
-    /// Held while the node is asked: many callers, one question.
-    asking: Mutex<()>,
 }
 
 impl ModelList {
@@ -55,9 +53,7 @@ impl ModelList {
     pub fn new(configured: Option<Vec<ModelName>>) -> Self {
         Self {
             configured: configured.map(|models| models.into_iter().collect()),
-            last: ArcSwapOption::empty(),
             known: ArcSwapOption::empty(),
-            asking: Mutex::new(()),
         }
     }
 
@@ -90,54 +86,46 @@ impl ModelList {
         self.configured.is_some() && !self.serves(model)
     }
 
-    /// True where asking the node might tell something new.
-    pub fn may_learn(&self, now: Instant) -> bool {
-        self.configured.is_none() && !self.is_fresh(now)
-    }
-
-    /// True where the node was asked within [`FRESH`].
-    pub fn is_fresh(&self, now: Instant) -> bool {
-        self.last.load().as_deref().is_some_and(|last| now.duration_since(last.at) < FRESH)
-    }
-
-    /// The last answer, where it may still be shown.
-    pub fn shown(&self, now: Instant) -> Option<Arc<Asked>> {
-        let last = self.last.load_full()?;
-        (now.duration_since(last.at) < SHOWN_WHILE_REFRESHED).then_some(last)
-    }
-}
-
-impl Upstream {
-    /// Asks the node for its models, unless it was asked within [`FRESH`]. Callers at the same time share one question.
-    pub async fn learn_models(&self, client: &Client) -> Option<Arc<Asked>> {
-        let _asking = self.models.asking.lock().await;
-        if !self.models.is_fresh(Instant::now()) {
-            let answer = client.get(self, &self.models_path, LIST_TIMEOUT).await;
-            self.reached(!matches!(
-                answer,
-                Err(Unanswered::NoAddress | Unanswered::NoConnection | Unanswered::TimedOut)
-            ));
-            let models = match answer {
-                Ok(answer) if answer.status.is_success() => parse(&answer.body),
-                Ok(answer) => Err(format!("answered {}", answer.status.as_u16())),
-                Err(why) => Err(why.to_string()),
-            };
-            if let Ok(models) = &models {
-                self.remember(models);
-            }
-            self.models.last.store(Some(Arc::new(Asked { at: Instant::now(), models })));
-        }
-        self.models.last.load_full()
-    }
-
     fn remember(&self, models: &[Model]) {
-        let mut known = self.models.known.load().as_deref().cloned().unwrap_or_default();
+        let mut known = self.known.load().as_deref().cloned().unwrap_or_default();
         for model in models {
             if known.len() < MODELS_MAX {
                 known.insert(model.name.clone());
             }
         }
-        self.models.known.store(Some(Arc::new(known)));
+        self.known.store(Some(Arc::new(known)));
+    }
+}
+
+impl Upstream {
+    /// True where asking the nodes might tell something new.
+    pub fn may_learn(&self, now: Instant) -> bool {
+        !self.models.is_configured() && self.members().iter().any(|member| !member.is_fresh(now))
+    }
+
+    /// Asks every node for its models, all at the same time, but those that were asked within [`FRESH`].
+    pub async fn learn_models(&self, client: &Client) {
+        let members = self.found_members().await;
+        join_all(members.iter().map(|member| self.learn_of(member, client))).await;
+    }
+
+    /// Asks one node for its models, unless it was asked within [`FRESH`]. Callers at the same time share one question.
+    pub async fn learn_of(&self, member: &Member, client: &Client) -> Option<Arc<Asked>> {
+        let _asking = member.asking.lock().await;
+        if member.is_fresh(Instant::now()) {
+            return member.last();
+        }
+        let path = self.models_path_of(&member.node);
+        let answer = client.get(self, &member.node, &path, LIST_TIMEOUT).await;
+        let models = match answer {
+            Ok(answer) if answer.status.is_success() => parse(&answer.body),
+            Ok(answer) => Err(format!("answered {}", answer.status.as_u16())),
+            Err(why) => Err(why.to_string()),
+        };
+        if let Ok(models) = &models {
+            self.models.remember(models);
+        }
+        Some(member.note(Asked { at: Instant::now(), models }))
     }
 }
 

@@ -1,124 +1,104 @@
-//! One node: its URL, and the addresses that its name has at the moment.
+//! One node: what it is called, where it is, what it has to do, and how it is.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use http::HeaderValue;
+use parking_lot::Mutex;
 
-use super::resolve::{LOOKUP_TIMEOUT, Resolve};
+use super::addresses::Addresses;
+use super::health::{Change, Health, Standing};
+use super::idle::IdleTime;
+use super::load::Load;
+use super::probes::Schedule;
+use super::resolve::Resolve;
 use crate::config::NodeUrl;
+use crate::metrics::NodeReading;
 use crate::names::NodeId;
 
-/// A node and where it is.
+/// A node. It lives through reloads, and is one for all upstreams that have it: what it has to do and how it is are its
+/// own.
 pub struct Node {
-    /// As configured.
+    /// As configured; of a node that a name was resolved to, with the name.
     pub url: NodeUrl,
-    /// The text of the URL.
+    /// Its URL, or the one of its address.
     pub id: NodeId,
     /// `Host` of the requests that it gets.
     pub host_header: HeaderValue,
-    resolver: Arc<dyn Resolve>,
-    addresses: ArcSwap<Vec<SocketAddr>>,
-    /// Which of the addresses is in use; moved on when one does not take connections.
-    cursor: AtomicUsize,
-    /// The name must be looked up before the next connection.
-    stale: AtomicBool,
+    /// Where it is.
+    pub addresses: Addresses,
+    /// What it has to do.
+    pub load: Load,
+    /// Whether it may get more.
+    pub health: Health,
+    /// How long it keeps idle connections.
+    pub idle: Arc<IdleTime>,
+    /// When it is looked at.
+    pub schedule: Schedule,
+    /// The last try reached it.
+    reachable: AtomicBool,
 }
 
 impl Node {
-    /// A node whose name is looked up when it is first needed.
-    pub fn new(url: NodeUrl, resolver: Arc<dyn Resolve>) -> Self {
-        let literal: Option<IpAddr> = url.host.parse().ok();
-        let addresses: Vec<SocketAddr> =
-            literal.map(|ip| SocketAddr::new(ip, url.port)).into_iter().collect();
+    fn new(url: NodeUrl, address: Option<SocketAddr>, resolver: Arc<dyn Resolve>) -> Self {
         // A checked URL always makes a header; a fallback spares every caller an error that cannot be.
         let host_header = HeaderValue::from_str(&authority(&url))
             .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
+        let id = match address {
+            None => shown(&url),
+            Some(address) => {
+                let (host, port) = (address.ip().to_string(), address.port());
+                shown(&NodeUrl { host, port, ..url.clone() })
+            }
+        };
+        let addresses = address.map_or_else(|| Addresses::of(&url, resolver), Addresses::fixed);
         Self {
-            id: url.to_string().into(),
+            id: id.into(),
             host_header,
-            resolver,
-            addresses: ArcSwap::from_pointee(addresses),
-            cursor: AtomicUsize::new(0),
-            stale: AtomicBool::new(literal.is_none()),
+            addresses,
+            load: Load::default(),
+            health: Health::default(),
+            idle: Arc::default(),
+            schedule: Schedule::default(),
+            reachable: AtomicBool::new(true),
             url,
         }
     }
 
-    /// Takes over what `other`, the same name before a reload, has found: a resolver that is away just now must not
-    /// take the node with it.
-    pub fn inherit(&self, other: &Self) {
-        if self.url == other.url {
-            self.addresses.store(other.addresses.load_full());
-            self.cursor.store(other.cursor.load(Ordering::Relaxed), Ordering::Relaxed);
-            self.stale.store(other.stale.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// How it is and what it has to do, for the metrics.
+    pub fn reading(&self, now: Instant) -> NodeReading {
+        NodeReading {
+            node: self.id.to_string(),
+            state: self.health.told(now).0,
+            takes_work: matches!(self.health.standing(now), Standing::Up(_)),
+            in_flight: self.load.requests(),
+            load_bytes: self.load.weight(),
+            foreign: self.load.foreign(),
+            gauges: self.load.gauges().map(|gauges| (gauges.running, gauges.waiting)),
         }
     }
 
-    /// The address for the next connection.
-    ///
-    /// # Errors
-    /// The name was never found. Once it was, its last addresses are used until others are found.
-    pub async fn address(&self) -> io::Result<SocketAddr> {
-        if self.stale.load(Ordering::Relaxed) {
-            self.look_up().await.or_else(|error| {
-                if self.addresses.load().is_empty() { Err(error) } else { Ok(()) }
-            })?;
-        }
-        let addresses = self.addresses.load();
-        let turn = self.cursor.load(Ordering::Relaxed);
-        match addresses.get(turn % addresses.len().max(1)) {
-            Some(address) => Ok(*address),
-            None => Err(io::ErrorKind::NotFound.into()),
+    /// Takes note whether a try reached it.
+    pub fn reached(&self, yes: bool) {
+        if self.reachable.load(Ordering::Relaxed) != yes {
+            self.reachable.store(yes, Ordering::Relaxed);
         }
     }
 
-    /// Looks the name up again, where there is one. What it finds is used from the next connection on.
-    ///
-    /// # Errors
-    /// The lookup failed or found nothing; the addresses stay as they are.
-    pub async fn look_up(&self) -> io::Result<()> {
-        if self.is_literal() {
-            return Ok(());
-        }
-        let lookup = self.resolver.lookup(&self.url.host, self.url.port);
-        let mut found = match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
-            Ok(found) => found?,
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-        };
-        if found.is_empty() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        // A resolver may turn the order with each answer: sorted, so that only a change is a change.
-        found.sort_unstable_by_key(|address| (address.is_ipv6(), *address));
-        found.dedup();
-        self.stale.store(false, Ordering::Relaxed);
-        if **self.addresses.load() != found {
-            self.addresses.store(Arc::new(found));
-            self.cursor.store(0, Ordering::Relaxed);
-        }
-        Ok(())
+    /// False after a try that did not reach it. True before the first.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
     }
 
-    /// The address in use does not take connections: another one next time, and a new look at the name.
-    pub fn connect_failed(&self) {
-        if !self.is_literal() {
-            self.cursor.fetch_add(1, Ordering::Relaxed);
-            self.stale.store(true, Ordering::Relaxed);
+    /// Writes to the log what changed.
+    pub fn tell(&self, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Up => log::info!("node {} gets work again", self.id),
+            Change::Down(why) => log::warn!("node {} gets no work: {why}", self.id),
         }
-    }
-
-    /// True where the name must be followed: it has been looked up, and may come to mean another address.
-    pub fn is_followed(&self) -> bool {
-        !self.is_literal() && !self.addresses.load().is_empty()
-    }
-
-    /// The host is an IP address.
-    fn is_literal(&self) -> bool {
-        self.url.host.parse::<IpAddr>().is_ok()
     }
 
     /// The path that this node sees for `path` (SPEC 2.2): `/v1/x` below its base, others at its root.
@@ -127,12 +107,6 @@ impl Node {
             Some(rest) if !self.url.base.is_empty() => format!("{}/{rest}", self.url.base),
             _ => path.to_owned(),
         }
-    }
-
-    /// The URL without anything secret, for reports.
-    pub fn shown(&self) -> String {
-        let scheme = if self.url.tls { "https" } else { "http" };
-        format!("{scheme}://{}{}", authority(&self.url), self.url.base)
     }
 }
 
@@ -143,58 +117,84 @@ fn authority(url: &NodeUrl) -> String {
     if url.port == own_port { host } else { format!("{host}:{}", url.port) }
 }
 
+/// A URL as people write it.
+pub(super) fn shown(url: &NodeUrl) -> String {
+    let scheme = if url.tls { "https" } else { "http" };
+    format!("{scheme}://{}{}", authority(url), url.base)
+}
+
+/// Every node that somebody has: the same one for the same URL and address, over reloads.
+pub struct Registry {
+    resolver: Arc<dyn Resolve>,
+    nodes: Mutex<Vec<Weak<Node>>>,
+}
+
+impl Registry {
+    /// No node yet; names are looked up by `resolver`.
+    pub fn new(resolver: Arc<dyn Resolve>) -> Self {
+        Self { resolver, nodes: Mutex::default() }
+    }
+
+    /// Looks names up.
+    pub fn resolver(&self) -> &dyn Resolve {
+        &*self.resolver
+    }
+
+    /// The node of `url`; at `address`, where the URL's name stands for several.
+    pub fn node(&self, url: &NodeUrl, address: Option<SocketAddr>) -> Arc<Node> {
+        let new = Node::new(url.clone(), address, self.resolver.clone());
+        let mut nodes = self.nodes.lock();
+        nodes.retain(|node| node.strong_count() > 0);
+        let known = nodes.iter().filter_map(Weak::upgrade);
+        let same = |node: &Arc<Node>| node.id == new.id && node.host_header == new.host_header;
+        if let Some(known) = known.into_iter().find(same) {
+            return known;
+        }
+        let new = Arc::new(new);
+        nodes.push(Arc::downgrade(&new));
+        new
+    }
+
+    /// Those that somebody has, oldest first.
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use async_trait::async_trait;
-
     use super::*;
+    use crate::upstream::resolve::SystemResolver;
 
-    struct Table(Mutex<Vec<SocketAddr>>);
-
-    #[async_trait]
-    impl Resolve for Table {
-        async fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
-            Ok(self.0.lock().unwrap().clone())
-        }
-    }
-
-    fn url(host: &str, port: u16, base: &str) -> NodeUrl {
-        NodeUrl { tls: false, host: host.into(), port, base: base.into() }
-    }
-
-    #[tokio::test]
-    async fn a_name_is_followed_and_its_last_address_kept() {
-        let (one, two) = ("10.0.0.1:8000".parse().unwrap(), "10.0.0.2:8000".parse().unwrap());
-        let table = Arc::new(Table(Mutex::new(vec![one])));
-        let node = Node::new(url("gpu", 8000, ""), table.clone());
-        assert_eq!(node.address().await.unwrap(), one);
-        *table.0.lock().unwrap() = vec![two];
-        node.look_up().await.unwrap();
-        assert_eq!(node.address().await.unwrap(), two);
-        table.0.lock().unwrap().clear();
-        node.connect_failed();
-        assert_eq!(node.address().await.unwrap(), two);
-    }
-
-    #[tokio::test]
-    async fn an_address_that_refuses_makes_room_for_the_next() {
-        let (six, four) = ("[::1]:8000".parse().unwrap(), "127.0.0.1:8000".parse().unwrap());
-        let node =
-            Node::new(url("localhost", 8000, ""), Arc::new(Table(Mutex::new(vec![six, four]))));
-        assert_eq!(node.address().await.unwrap(), four);
-        node.connect_failed();
-        assert_eq!(node.address().await.unwrap(), six);
+    fn url(host: &str, base: &str) -> NodeUrl {
+        NodeUrl { tls: false, host: host.into(), port: 8000, base: base.into() }
     }
 
     #[test]
     fn paths_below_v1_go_below_the_base() {
-        let resolver: Arc<dyn Resolve> = Arc::new(Table(Mutex::new(Vec::new())));
-        let node = |base| Node::new(url("h", 1, base), resolver.clone());
+        let registry = Registry::new(Arc::new(SystemResolver));
+        let node = |base| registry.node(&url("h", base), None);
         assert_eq!(node("").path_for("/v1/chat/completions"), "/v1/chat/completions");
-        assert_eq!(node("/v1").path_for("/v1/chat/completions"), "/v1/chat/completions");
         assert_eq!(node("/v1/openai").path_for("/v1/models"), "/v1/openai/models");
         assert_eq!(node("/v1/openai").path_for("/health"), "/health");
+    }
+
+    #[test]
+    fn a_node_is_one_for_all_who_have_it_and_forgotten_after_the_last() {
+        let registry = Registry::new(Arc::new(SystemResolver));
+        let one = registry.node(&url("gpu", ""), None);
+        assert!(Arc::ptr_eq(&one, &registry.node(&url("gpu", ""), None)));
+        let address = |last| Some(SocketAddr::from(([10, 0, 0, last], 8000)));
+        let (two, three) = (
+            registry.node(&url("gpu", ""), address(1)),
+            registry.node(&url("gpu", ""), address(2)),
+        );
+        assert_eq!(
+            (two.id.as_str(), three.id.as_str()),
+            ("http://10.0.0.1:8000", "http://10.0.0.2:8000")
+        );
+        assert_eq!(two.host_header, "gpu:8000");
+        drop((two, three));
+        assert_eq!(registry.nodes().len(), 1);
     }
 }

@@ -8,19 +8,23 @@ use tokio::sync::mpsc;
 
 use super::Upstream;
 use super::client::Client;
+use super::member::Member;
 
-/// Upstreams that wait to be asked; more than that are asked when somebody comes again.
+/// Nodes that wait to be asked; more than that are asked when somebody comes again.
 const QUEUE: usize = 1_024;
 
-/// Upstreams asked at the same time: as many connections to nodes, at most.
+/// Nodes asked at the same time: as many connections to nodes, at most.
 const AT_ONCE: usize = 64;
 
-/// Asks for a newer list of an upstream's models, some time soon.
+/// Asks for a newer list of a node's models, some time soon.
 #[derive(Clone)]
-pub struct Refresher(mpsc::Sender<Arc<Upstream>>);
+pub struct Refresher(mpsc::Sender<Asked>);
+
+/// Whose list is to be asked for.
+type Asked = (Arc<Upstream>, Arc<Member>);
 
 /// The other end: give it to [`run`].
-pub struct Requests(mpsc::Receiver<Arc<Upstream>>);
+pub struct Requests(mpsc::Receiver<Asked>);
 
 impl Refresher {
     /// Both ends of the queue.
@@ -30,8 +34,8 @@ impl Refresher {
     }
 
     /// Never waits. A full queue loses nothing but a refresh.
-    pub fn soon(&self, upstream: &Arc<Upstream>) {
-        let _full_or_stopping = self.0.try_send(upstream.clone());
+    pub fn soon(&self, upstream: &Arc<Upstream>, member: &Arc<Member>) {
+        let _full_or_stopping = self.0.try_send((upstream.clone(), member.clone()));
     }
 }
 
@@ -41,9 +45,9 @@ pub async fn run(mut requests: Requests, client: Arc<Client>) {
     loop {
         tokio::select! {
             next = requests.0.recv(), if running.len() < AT_ONCE => match next {
-                Some(upstream) => {
+                Some((upstream, member)) => {
                     let client = client.clone();
-                    running.push(async move { upstream.learn_models(&client).await });
+                    running.push(async move { upstream.learn_of(&member, &client).await });
                 }
                 None => return,
             },

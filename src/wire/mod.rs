@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod events;
+pub mod exposition;
 pub mod field;
 pub mod form;
 pub mod head;

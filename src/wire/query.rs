@@ -34,19 +34,50 @@ pub fn invalid_timeout(message: &'static str) -> Refusal {
 /// # Errors
 /// [`TwoTimeouts`].
 pub fn take_timeout(query: Option<&str>) -> Result<Query<'_>, TwoTimeouts> {
-    let Some(query) = query else { return Ok(Query { rest: None, timeout: None }) };
-    let mut found = query.split('&').filter_map(|pair| pair.strip_prefix("timeout="));
+    let taken = take(query, "timeout=").map_err(|Twice| TwoTimeouts)?;
+    Ok(Query { rest: taken.0, timeout: taken.1 })
+}
+
+/// A parameter was given twice.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Twice;
+
+/// What is left of a query, and the value of the parameter that was taken out.
+pub type Taken<'a> = (Option<Cow<'a, str>>, Option<&'a str>);
+
+/// Takes the parameter that begins with `name`, its `=` included, out of `query`; the value as it stands there.
+///
+/// # Errors
+/// [`Twice`].
+pub fn take<'a>(query: Option<&'a str>, name: &str) -> Result<Taken<'a>, Twice> {
+    let Some(query) = query else { return Ok((None, None)) };
+    let mut found = query.split('&').filter_map(|pair| pair.strip_prefix(name));
     let (first, second) = (found.next(), found.next());
     match (first, second) {
-        (None, _) => Ok(Query { rest: Some(Cow::Borrowed(query)), timeout: None }),
-        (Some(_), Some(_)) => Err(TwoTimeouts),
-        (timeout, None) => {
-            let kept: Vec<&str> =
-                query.split('&').filter(|pair| !pair.starts_with("timeout=")).collect();
+        (None, _) => Ok((Some(Cow::Borrowed(query)), None)),
+        (Some(_), Some(_)) => Err(Twice),
+        (value, None) => {
+            let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with(name)).collect();
             let rest = (!kept.is_empty()).then(|| Cow::Owned(kept.join("&")));
-            Ok(Query { rest, timeout })
+            Ok((rest, value))
         }
     }
+}
+
+/// `text` with its `%` escapes undone; none where one is broken, or what comes out is no text.
+pub fn decoded(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
 }
 
 /// A timeout: a positive, finite number of seconds; `0.5` and `1e3` are numbers.
@@ -72,5 +103,14 @@ mod tests {
         assert_eq!(take_timeout(Some("x_timeout=1")).unwrap().rest.as_deref(), Some("x_timeout=1"));
         assert_eq!(take_timeout(None).unwrap(), Query { rest: None, timeout: None });
         assert_eq!(take_timeout(Some("timeout=1&timeout=2")), Err(TwoTimeouts));
+    }
+
+    #[test]
+    fn escapes_are_undone_or_refused() {
+        assert_eq!(decoded("org%2Fmodel").as_deref(), Some("org/model"));
+        assert_eq!(decoded("org/model").as_deref(), Some("org/model"));
+        for broken in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(decoded(broken), None, "{broken}");
+        }
     }
 }

@@ -204,8 +204,16 @@ async fn what_a_node_says_of_itself_does_not_come_down() {
     );
     let answer = raw(gateway.addr, request.as_bytes()).await;
     let head = answer.split("\r\n\r\n").next().unwrap();
-    let expected =
-        ["connection", "content-length", "content-type", "date", "x-kept", "x-request-id"];
+    let expected = [
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "x-kept",
+        "x-request-id",
+        "x-sluice-attempts",
+        "x-sluice-node",
+    ];
     assert_eq!(names(head), expected, "{head}");
     assert!(head.contains("mine") && !head.contains("other"), "{head}");
 }

@@ -14,6 +14,7 @@ mod ids;
 mod leaving;
 mod life;
 mod names;
+mod nodes;
 mod operating;
 mod paths;
 mod reload;

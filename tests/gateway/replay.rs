@@ -40,7 +40,7 @@ fn framed(body: &[u8], chunked: bool) -> Body {
 
 fn aliased(node: std::net::SocketAddr, attempts: usize) -> String {
     format!(
-        "upstreams:\n  llama:\n    kind: vllm\n    nodes: [\"http://{node}\"]\n    retry: {{ attempts: {attempts} }}\n\
+        "upstreams:\n  llama:\n    kind: vllm\n    nodes: [\"http://{node}\"]\n    health: off\n    retry: {{ attempts: {attempts} }}\n\
          routes:\n  - {{ preset: vllm, upstream: llama }}\naliases: {{ short: the-longer-name-of-the-model }}\n"
     )
 }

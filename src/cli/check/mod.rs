@@ -1,6 +1,5 @@
 //! `sluice check`: everything that is wrong with the configuration, at once; on request what holds, and what nodes say.
 
-mod each;
 mod online;
 
 use super::loaded::Loaded;

@@ -1,5 +1,6 @@
 //! `sluice check --online`: what each node says, one line each.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -7,12 +8,12 @@ use http::StatusCode;
 
 use super::super::loaded::Loaded;
 use super::super::{Failed, complain, say};
-use super::each::{One, each_of};
 use crate::config::{Kind, UpstreamConfig, nearest};
-use crate::routing::table;
 use crate::upstream::Upstream;
 use crate::upstream::client::{Answer, Client, Unanswered};
+use crate::upstream::member::Member;
 use crate::upstream::models::parse;
+use crate::upstream::node::Node;
 
 /// Longest wait for each answer: a node that needs longer for its list is in trouble.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,8 +30,8 @@ const NAMED_MAX: usize = 8;
 /// [`Failed::Runtime`] where one fails.
 pub(super) async fn ask_all(loaded: &Loaded) -> Result<(), Failed> {
     let client = loaded.client();
-    let upstreams = loaded.config.upstreams.iter().zip(table::models_paths(&loaded.config));
-    let found: Vec<_> = upstreams.map(|(config, path)| each_of(config, path, loaded)).collect();
+    let upstreams = loaded.config.upstreams.iter().zip(&loaded.snapshot.upstreams);
+    let found: Vec<_> = upstreams.map(|(config, upstream)| each_of(config, upstream)).collect();
     let found: Vec<Vec<One<'_>>> =
         futures_util::stream::iter(found).buffered(AT_ONCE).collect().await;
     let asked: Vec<_> = found.into_iter().flatten().map(|one| ask(one, &client)).collect();
@@ -61,21 +62,44 @@ struct State {
     warnings: Vec<String>,
 }
 
-async fn ask(One { config, upstream, place }: One<'_>, client: &Client) -> State {
+/// A node of an upstream; none where the name of its nodes has no address.
+struct One<'c> {
+    config: &'c UpstreamConfig,
+    upstream: &'c Upstream,
+    node: Option<Arc<Node>>,
+}
+
+/// The nodes of an upstream: those that are listed, or each address of a name.
+async fn each_of<'c>(config: &'c UpstreamConfig, upstream: &'c Upstream) -> Vec<One<'c>> {
+    let members = upstream.found_members().await;
+    if members.is_empty() {
+        return vec![One { config, upstream, node: None }];
+    }
+    let one = |member: &Arc<Member>| One { config, upstream, node: Some(member.node.clone()) };
+    members.iter().map(one).collect()
+}
+
+async fn ask(One { config, upstream, node }: One<'_>, client: &Client) -> State {
+    let name = upstream.name.to_string();
+    let Some(node) = node else {
+        let said = Err(format!("{}; can it be found from here?", Unanswered::NoAddress));
+        return State { name, place: upstream.place(), said, warnings: Vec::new() };
+    };
     let started = Instant::now();
-    let list = client.get(&upstream, &upstream.models_path, PATIENCE);
-    let probed = config.health.as_ref().map(|health| upstream.node.path_for(&health.path));
+    let (place, path) = (node.id.to_string(), upstream.models_path_of(&node));
+    let list = client.get(upstream, &node, &path, PATIENCE);
+    let probed = config.health.as_ref().map(|health| node.path_for(&health.path));
     // The list is asked for anyway.
-    let probed = probed.filter(|path| *path != upstream.models_path);
+    let probed = probed.filter(|probed| *probed != *path);
     let health = async {
         let path = probed?;
-        let answer = client.get(&upstream, &path, PATIENCE).await;
+        let answer = client.get(upstream, &node, &path, PATIENCE).await;
         Some((path, answer))
     };
     let (list, health) = tokio::join!(list, health);
     let took = started.elapsed().as_millis();
     let mut warnings = Vec::new();
-    let said = listed(&upstream, list).and_then(|models| {
+    let said = listed((upstream, &path), list).and_then(|models| {
         if let Some((path, answer)) = health {
             healthy(upstream.kind, &path, answer)?;
         }
@@ -85,15 +109,14 @@ async fn ask(One { config, upstream, place }: One<'_>, client: &Client) -> State
         warnings.extend(missing(config, &place, &models));
         Ok(format!("{took} ms, lists {}", named(&models)))
     });
-    State { name: upstream.name.to_string(), place, said, warnings }
+    State { name, place, said, warnings }
 }
 
 /// The models that a node lists; none where nothing says that it must have a list.
 fn listed(
-    upstream: &Upstream,
+    (upstream, path): (&Upstream, &str),
     answer: Result<Answer, Unanswered>,
 ) -> Result<Option<Vec<String>>, String> {
-    let path = &upstream.models_path;
     let answer =
         answer.map_err(|why| format!("{why}; is it running, and can it be reached from here?"))?;
     let status = answer.status;

@@ -2,6 +2,8 @@
 
 mod story;
 
+use std::sync::Arc;
+
 use http::Method;
 
 use super::loaded::Loaded;
@@ -38,7 +40,7 @@ pub(super) fn run(explain: Explain) -> Result<(), Failed> {
     let loaded = Loaded::of(&explain.boot)?;
     let places = Places::read(&loaded.source);
     let (told, end) = runtime(1)?.block_on(async {
-        let client = loaded.client();
+        let client = Arc::new(loaded.client());
         let mut story = Story::new(&explain, &loaded, &places);
         let end = story.tell(&client).await;
         (story.told(), end)

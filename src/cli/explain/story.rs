@@ -10,13 +10,17 @@ use super::super::loaded::Loaded;
 use super::Explain;
 use crate::access::keys::Key;
 use crate::access::permission;
-use crate::config::{NodeUrl, Places, nearest};
+use crate::config::{Balance, NodeUrl, Places, nearest};
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::routing::choice::{Chosen, Why};
 use crate::routing::table::Route;
 use crate::upstream::Upstream;
+use crate::upstream::balance::{NoNode, Wish};
 use crate::upstream::client::Client;
+use crate::upstream::load::weight_of;
+use crate::upstream::node::Node;
+use crate::upstream::probes;
 use crate::wire::{paths, query};
 
 /// A request on its way.
@@ -49,7 +53,7 @@ impl<'a> Story<'a> {
     }
 
     /// The table of contents: what a request would come to, or what its client would be told.
-    pub(super) async fn tell(&mut self, client: &Client) -> Result<&'static str, Refusal> {
+    pub(super) async fn tell(&mut self, client: &Arc<Client>) -> Result<&'static str, Refusal> {
         const ANSWERED: &str = "answered by the gateway itself";
         let Explain { method, model, .. } = self.request;
         let path = self.path;
@@ -87,10 +91,25 @@ impl<'a> Story<'a> {
         let asked = model.as_ref().map(ModelName::as_str);
         let chosen = snapshot.choices.choose(candidates, asked, client).await;
         self.models(candidates);
-        let chosen = permission::permit(&key, asked, &snapshot.choices, chosen)?;
+        let mut chosen = permission::permit(&key, asked, &snapshot.choices, chosen)?;
         self.chosen(&chosen);
-        self.forwarded(&chosen.route, query.as_deref(), timeout);
-        Ok("forwarded")
+        self.look_at_nodes(&chosen, client).await;
+        let fallbacks = snapshot.choices.fallbacks_of(candidates, (&chosen, asked), client).await;
+        if let Some(fallback) = permission::permit_fallback(&key, fallbacks)? {
+            self.chosen(&fallback);
+            self.look_at_nodes(&fallback, client).await;
+            chosen = fallback;
+        }
+        if !paths::operates(path) || chosen.route.upstream.members().len() < 2 {
+            let node = self.node(&chosen)?;
+            self.forwarded((&chosen.route, &node), query.as_deref(), timeout);
+            return Ok("forwarded");
+        }
+        self.line(
+            "node",
+            "all of them: what operates nodes goes to each, unless `?node=` names one",
+        );
+        Ok("forwarded to all nodes")
     }
 
     /// Who asks.
@@ -203,6 +222,7 @@ impl<'a> Story<'a> {
             Why::Only => "the only route: its node judges the model",
             Why::Default => "DEFAULT_BACKEND, as no upstream is known to serve the model",
             Why::Unknown => "the first whose models are not known",
+            Why::Fallback => "a fallback: no node of the model works",
         };
         let config = self.loaded.config.upstreams.iter().find(|one| one.name == *name);
         let place = config.map(|one| self.places.of_upstream(one.declared, one.name.as_str()));
@@ -212,11 +232,61 @@ impl<'a> Story<'a> {
         }
     }
 
+    /// Asks the nodes of the chosen upstream how they are, where there is a choice, and tells it.
+    async fn look_at_nodes(&mut self, chosen: &Chosen, client: &Arc<Client>) {
+        let upstream = &chosen.route.upstream;
+        let members = upstream.found_members().await;
+        if members.len() < 2 && upstream.name_of_nodes().is_none() {
+            return;
+        }
+        probes::once(upstream, client).await;
+        let asked = self.request.model.as_ref();
+        let model = chosen.renamed.as_ref().or(asked).map(ModelName::as_str);
+        for member in members.iter() {
+            let (state, why) = member.node.health.told(Instant::now());
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            let load = match member.node.load.gauges() {
+                Some(gauges) => format!(", {} running, {} waiting", gauges.running, gauges.waiting),
+                None => String::new(),
+            };
+            let other = match model {
+                Some(model) if !member.may_serve(model) => ", does not list the model",
+                _ => "",
+            };
+            self.line("candidate", format!("{}: {state}{why}{load}{other}", member.node.id));
+        }
+    }
+
+    /// The node that a gateway with nothing to do would choose.
+    fn node(&mut self, chosen: &Chosen) -> Result<Arc<Node>, Refusal> {
+        let asked = self.request.model.as_ref();
+        let model = chosen.renamed.as_ref().or(asked).map(ModelName::as_str);
+        let wish = Wish { model, only: None, tried: &[], spare: false, weight: weight_of(0) };
+        let upstream = &chosen.route.upstream;
+        let place = upstream.pick(&wish).map_err(|why| match why {
+            NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
+            NoNode::Unknown => Refusal::UpstreamUnreachable,
+        })?;
+        if upstream.members().len() > 1 {
+            let why = match upstream.balance {
+                Balance::LeastLoad => "least_load: no other has less to do",
+                Balance::RoundRobin => "round_robin: the next in turn",
+            };
+            self.line("balance", why);
+        }
+        Ok(place.node().clone())
+    }
+
     /// The request as the node would see it, and how long it is waited for.
-    fn forwarded(&mut self, route: &Route, query: Option<&str>, timeout: Option<Duration>) {
-        let Upstream { node, timeouts, attempts, .. } = &*route.upstream;
+    fn forwarded(
+        &mut self,
+        (route, node): (&Route, &Node),
+        query: Option<&str>,
+        timeout: Option<Duration>,
+    ) {
+        let Upstream { timeouts, attempts, .. } = &*route.upstream;
         let root = NodeUrl { base: String::new(), ..node.url.clone() };
-        let path = route.target_path(self.path);
+        let path = route.target_path(self.path, node);
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         self.line("node", format!("{} {root}{path}{query}", self.request.method));
         let connect = humantime::format_duration(timeouts.connect);
@@ -237,14 +307,16 @@ impl<'a> Story<'a> {
 /// What is known of `upstream` and `model`.
 fn known(upstream: &Upstream, model: &str) -> String {
     let models = &upstream.models;
-    let asked = models.shown(Instant::now());
+    let members = upstream.members();
+    let nodes = if members.len() > 1 { "nodes list" } else { "node lists" };
+    let asked = members.iter().find_map(|member| member.last());
     let failed = asked.as_ref().and_then(|asked| asked.models.as_ref().err());
     let serves = if models.serves(model) { "this is one of them" } else { "this is none of them" };
     match (models.count(), failed) {
         (Some(count), _) if models.is_configured() => {
             format!("configured models: {count}, {serves}")
         }
-        (Some(count), _) => format!("models that its node lists: {count}, {serves}"),
+        (Some(count), _) => format!("models that its {nodes}: {count}, {serves}"),
         (None, Some(why)) => format!("its models are not known: asked for them, the node: {why}"),
         (None, None) => "its models are not known, and its node is not asked".to_owned(),
     }

@@ -133,7 +133,7 @@ routes:
     assert!(ended.err.contains(&told), "{}", ended.err);
     assert!(ended.line("off ").contains("lists `llama`"));
     assert!(ended.line("probed ").contains("FAILED  503 on /health: it counts as dead"));
-    let own = format!("named    http://localhost:{} at 127.0.0.1 ", a.port());
+    let own = format!("named    http://127.0.0.1:{} ", a.port());
     assert!(ended.line(&own).contains("lists `llama`"));
     let hosts: Vec<_> = one.requests().iter().map(|one| one.headers["host"].clone()).collect();
     assert!(hosts.contains(&format!("localhost:{}", a.port()).parse().unwrap()), "{hosts:?}");

@@ -18,16 +18,16 @@ use crate::support::gateway::written;
 use crate::support::within;
 
 /// How a command ended.
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
     /// The line of standard output that begins with `start`.
     #[track_caller]
-    fn line(&self, start: &str) -> &str {
+    pub(crate) fn line(&self, start: &str) -> &str {
         let line = self.out.lines().find(|line| line.starts_with(start));
         assert!(line.is_some(), "no line {start:?} in:\n{}{}", self.out, self.err);
         line.unwrap()
@@ -35,7 +35,7 @@ impl Ended {
 }
 
 /// Runs `sluice` with these arguments and variables in the folder `dir`, and nothing on standard input.
-async fn sluice(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+pub(crate) async fn sluice(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     fed(dir, arguments, variables, "").await
 }
 

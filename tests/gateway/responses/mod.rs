@@ -27,8 +27,8 @@ const KEYS: &str = "keys:
 fn two(first: SocketAddr, second: SocketAddr) -> String {
     format!(
         "upstreams:\n  \
-           first: {{ kind: vllm, nodes: [\"http://{first}\"], models: [llama] }}\n  \
-           second: {{ kind: vllm, nodes: [\"http://{second}\"], models: [qwen] }}\n\
+           first: {{ kind: vllm, nodes: [\"http://{first}\"], models: [llama], health: off }}\n  \
+           second: {{ kind: vllm, nodes: [\"http://{second}\"], models: [qwen], health: off }}\n\
          routes:\n  \
            - {{ preset: vllm, upstream: first }}\n  \
            - {{ preset: vllm, upstream: second }}\n"

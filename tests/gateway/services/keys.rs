@@ -83,7 +83,7 @@ async fn b1_x_internal_auth_opens_with_internal_api_key() {
     let metrics = gateway.client.get(gateway.url("/metrics"));
     let metrics = metrics.header("x-internal-auth", "internal-1").send().await.unwrap();
     assert_eq!(metrics.status(), 200);
-    let seen = upstream.requests();
+    let seen = super::of_clients(upstream.requests());
     assert_eq!(seen.len(), 4);
     assert!(seen.iter().all(|one| super::credentials(one).is_empty()), "{seen:?}");
 }
@@ -106,12 +106,14 @@ async fn c1_each_of_allowed_api_keys_opens_as_bearer() {
         assert_eq!(reply.status(), 401, "{wrong}");
     }
     let lines = gateway.log_lines(7).await;
-    let names: Vec<&str> = lines[..3].iter().map(|line| line["key"].as_str().unwrap()).collect();
+    let names = lines.iter().filter_map(|line| line["key"].as_str());
+    let mut names: Vec<&str> = names.filter(|name| name.starts_with("allowed")).collect();
+    names.sort_unstable();
     assert_eq!(names, ["allowed-1", "allowed-2", "allowed-3"]);
     // They are keys of applications: a node is not operated with them.
     let metrics = gateway.client.get(gateway.url("/metrics")).bearer_auth("first-key");
     let metrics = metrics.send().await.unwrap();
     assert_eq!(metrics.status(), 403);
     assert_eq!(code(metrics).await, "scope_not_allowed");
-    assert_eq!(upstream.requests().len(), 3);
+    assert_eq!(super::of_clients(upstream.requests()).len(), 3);
 }

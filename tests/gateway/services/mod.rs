@@ -28,6 +28,14 @@ use crate::support::scripted::Came;
 /// Headers in which clients show their keys.
 const CREDENTIALS: [&str; 4] = ["authorization", "x-proxy-secret", "x-internal-auth", "x-api-key"];
 
+/// What clients sent: without what the gateway asks by itself.
+fn of_clients(seen: Vec<Seen>) -> Vec<Seen> {
+    let own = |one: &Seen| {
+        one.headers.get("user-agent").is_some_and(|agent| agent.as_bytes().starts_with(b"sluice/"))
+    };
+    seen.into_iter().filter(|one| !own(one)).collect()
+}
+
 /// A line of `routes.yaml` in the short form: POST `path` to the same path of `node`.
 fn route(path: &str, node: SocketAddr) -> String {
     format!("  - path: {path}\n    methods: [POST]\n    upstream_url: http://{node}{path}\n")

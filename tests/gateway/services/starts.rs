@@ -183,7 +183,9 @@ async fn d6_vllm_base_url_alone_makes_every_path_of_vllm() {
         let targets: Vec<&str> = seen.iter().map(|one| &*one.target).collect();
         let expected =
             ["/v1/chat/completions", "/version", "/metrics", "/v1/models", "/health", "/tokenize"];
-        assert_eq!(targets, expected, "{base}");
+        for target in expected {
+            assert!(targets.contains(&target), "{base} {target}: {targets:?}");
+        }
         for one in &seen {
             assert_eq!(credentials(one), [("authorization", "Bearer sk-vllm")], "{}", one.target);
         }

@@ -208,10 +208,10 @@ impl TestGateway {
     }
 }
 
-/// Every path of vLLM, to one node.
+/// Every path of vLLM, to one node, which gets no request but those of the test.
 pub(crate) fn preset(node: SocketAddr) -> String {
     format!(
-        "upstreams:\n  llama: {{ kind: vllm, nodes: [\"http://{node}\"] }}\nroutes:\n  - {{ preset: vllm, upstream: llama }}\n"
+        "upstreams:\n  llama: {{ kind: vllm, nodes: [\"http://{node}\"], health: off }}\nroutes:\n  - {{ preset: vllm, upstream: llama }}\n"
     )
 }
 

@@ -1,0 +1,117 @@
+//! `GET /api/status`: what there is, how it is, and why.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::config::{Balance, Kind};
+use crate::gateway::Snapshot;
+use crate::names::ModelName;
+use crate::upstream::Upstream;
+use crate::upstream::health::Standing;
+use crate::upstream::member::Member;
+
+/// The whole of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    /// `ok`; `degraded`: a node that should get work gets none; `down`: an upstream has no node that does; `draining`.
+    state: &'static str,
+    version: &'static str,
+    /// Of the configuration in effect.
+    generation: u64,
+    upstreams: Vec<UpstreamStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamStatus {
+    upstream: String,
+    kind: &'static str,
+    balance: &'static str,
+    state: &'static str,
+    nodes: Vec<NodeStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeStatus {
+    node: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    takes_work: bool,
+    /// Ours, and what they weigh.
+    in_flight: u32,
+    load_bytes: u64,
+    /// Of others.
+    foreign: u32,
+    /// What the node says of itself.
+    running: Option<u32>,
+    waiting: Option<u32>,
+    /// Where they are learnt from the node.
+    models: Option<Vec<String>>,
+}
+
+impl Status {
+    /// As of now.
+    pub(super) fn of(snapshot: &Snapshot, draining: bool, now: Instant) -> Self {
+        let upstreams: Vec<_> =
+            snapshot.upstreams.iter().map(|one| UpstreamStatus::of(one, now)).collect();
+        let any = |state| upstreams.iter().any(|upstream| upstream.state == state);
+        let state = match () {
+            () if draining => "draining",
+            () if any("down") => "down",
+            () if any("degraded") => "degraded",
+            () => "ok",
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        Self { state, version, generation: snapshot.generation, upstreams }
+    }
+}
+
+impl UpstreamStatus {
+    fn of(upstream: &Upstream, now: Instant) -> Self {
+        let nodes: Vec<_> =
+            upstream.members().iter().map(|member| NodeStatus::of(member, now)).collect();
+        let state = if nodes.iter().all(|node| !node.takes_work) {
+            "down"
+        } else if nodes.iter().all(|node| node.takes_work || node.state == "drained") {
+            "ok"
+        } else {
+            "degraded"
+        };
+        Self {
+            upstream: upstream.name.to_string(),
+            kind: match upstream.kind {
+                Kind::Generic => "generic",
+                Kind::OpenAi => "openai",
+                Kind::Vllm => "vllm",
+            },
+            balance: match upstream.balance {
+                Balance::RoundRobin => "round_robin",
+                Balance::LeastLoad => "least_load",
+            },
+            state,
+            nodes,
+        }
+    }
+}
+
+impl NodeStatus {
+    fn of(member: &Member, now: Instant) -> Self {
+        let node = &member.node;
+        let (state, reason) = node.health.told(now);
+        let gauges = node.load.gauges();
+        let text = |models: Vec<ModelName>| models.iter().map(ToString::to_string).collect();
+        Self {
+            node: node.id.to_string(),
+            state,
+            reason,
+            takes_work: matches!(node.health.standing(now), Standing::Up(_)),
+            in_flight: node.load.requests(),
+            load_bytes: node.load.weight(),
+            foreign: node.load.foreign(),
+            running: gauges.map(|gauges| gauges.running),
+            waiting: gauges.map(|gauges| gauges.waiting),
+            models: member.models().map(text),
+        }
+    }
+}

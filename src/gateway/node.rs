@@ -1,0 +1,99 @@
+//! The node of each try: which one, and what is told of it when the try is over.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use pingora::{Error, ErrorType, Result};
+
+use super::context::RequestContext;
+use crate::names::ModelName;
+use crate::refusal::Refusal;
+use crate::upstream::balance::{NoNode, Wish};
+use crate::upstream::breaker::Fault;
+use crate::upstream::load::weight_of;
+
+/// Takes a place at the node of this try: the same as before where only its pooled connection was bad, else another where
+/// there is one.
+pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()> {
+    if std::mem::take(&mut ctx.same_node) && ctx.place.is_some() {
+        return Ok(());
+    }
+    if let Some(place) = ctx.place.take() {
+        ctx.tried.push(place.node().clone());
+    }
+    let spare = ctx.may_send_again();
+    let Some(forward) = &ctx.forward else { return Ok(()) };
+    let upstream = &forward.route.upstream;
+    if upstream.members().is_empty() {
+        // The name of the nodes was not found yet: what comes of looking for it is seen below.
+        let _found = tokio::time::timeout(left, upstream.look_up()).await;
+    }
+    let wish = Wish {
+        model: forward.model.as_ref().map(ModelName::as_str),
+        only: forward.only.as_ref(),
+        tried: &ctx.tried,
+        spare,
+        weight: weight_of(ctx.body.as_ref().map_or(0, |body| body.bytes.len())),
+    };
+    match upstream.pick(&wish) {
+        Ok(place) => {
+            ctx.place = Some(place);
+            Ok(())
+        }
+        Err(why) => {
+            let refusal = match why {
+                NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
+                NoNode::Unknown => Refusal::UpstreamUnreachable,
+            };
+            let status = refusal.status().as_u16();
+            ctx.failure = Some(refusal);
+            Err(Error::explain(ErrorType::HTTPStatus(status), "no node").into_up())
+        }
+    }
+}
+
+impl RequestContext {
+    /// This try met a fault of its node's.
+    pub(super) fn node_failed(&mut self, fault: Fault) {
+        self.fault_met = true;
+        if let Some(place) = &mut self.place {
+            place.node().reached(fault != Fault::Connect);
+            place.failed(fault);
+        }
+    }
+
+    /// The head of a node's answer tells how the node is.
+    pub(super) fn node_answered(&mut self, status: StatusCode, rest: Option<Duration>) {
+        let Some(place) = &self.place else { return };
+        place.node().reached(true);
+        if let Some(rest) = rest.filter(|_| status == StatusCode::SERVICE_UNAVAILABLE) {
+            place.node().health.rest(rest, Instant::now());
+        }
+        if status.is_server_error() && !matches!(status.as_u16(), 501 | 505) {
+            self.node_failed(Fault::Status);
+        }
+    }
+
+    /// The first byte of an answer is there: a node that was on trial is back.
+    pub(super) fn node_began(&mut self) {
+        if let Some(place) = self.place.as_mut().filter(|place| place.is_trial())
+            && !self.fault_met
+        {
+            place.succeeded();
+        }
+    }
+
+    /// The request is over: where its node met no fault, that is told.
+    pub(super) fn leave_node(&mut self) {
+        let answered = self.answer.status != 0 && !self.fault_met;
+        let operated = self.forward.as_ref().is_some_and(|forward| !forward.repeatable);
+        let Some(mut place) = self.place.take() else { return };
+        if answered {
+            place.succeeded();
+        }
+        if operated {
+            // It may be paused now.
+            place.node().schedule.hurry();
+        }
+    }
+}

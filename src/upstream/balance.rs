@@ -1,0 +1,162 @@
+//! Which of an upstream's nodes gets a request: only those that may have it, and of them the one that the policy names.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::health::Standing;
+use super::load::Place;
+use super::member::Member;
+use super::node::Node;
+use crate::config::Balance;
+use crate::names::NodeId;
+
+/// What is asked for.
+pub struct Wish<'w> {
+    /// The model, where it is known: only nodes that have it.
+    pub model: Option<&'w str>,
+    /// This node and no other.
+    pub only: Option<&'w NodeId>,
+    /// Where the request was before: another node, if there is one.
+    pub tried: &'w [Arc<Node>],
+    /// The request can be sent again if this try fails: it may try a node that was ejected.
+    pub spare: bool,
+    /// Of the request; see [`weight_of`](super::load::weight_of).
+    pub weight: u64,
+}
+
+/// Why no node was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoNode {
+    /// None of those that there are may get work; one may after so long, where that is known.
+    Away(Option<Duration>),
+    /// There is none: the name of the nodes has no address, or the one that is asked for is not there any more.
+    Unknown,
+}
+
+/// How often a request is passed over for the trial of a node.
+const TRIALS_LOST_MAX: usize = 2;
+
+/// Where an upstream's turns are.
+#[derive(Debug, Default)]
+pub(super) struct Turn(AtomicUsize);
+
+/// How good a node is for a request: what comes first is taken first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// It is to be tried again, and this request can go elsewhere if that fails.
+    Trial,
+    /// It works.
+    Up,
+    /// It works, and has failed this request before.
+    UpAgain,
+    /// It was ejected. Where nothing else is left, a node that may work is better than none.
+    Ejected,
+    EjectedAgain,
+}
+
+/// The best so far.
+struct Best<'m> {
+    member: &'m Arc<Member>,
+    rank: Rank,
+    /// Lower is better.
+    score: f64,
+}
+
+impl Turn {
+    /// Takes a place at the best of `members`.
+    ///
+    /// # Errors
+    /// [`NoNode`].
+    pub(super) fn pick(
+        &self,
+        members: &[Arc<Member>],
+        policy: Balance,
+        wish: &Wish<'_>,
+        now: Instant,
+    ) -> Result<Place, NoNode> {
+        // Somebody else may take the place of a trial in between: the second look finds it taken.
+        for _ in 0..TRIALS_LOST_MAX {
+            let best = self.best(members, policy, wish, now)?;
+            if best.rank != Rank::Trial || best.member.node.health.begin_trial(now) {
+                return Ok(best.take(wish));
+            }
+        }
+        self.best(members, policy, &Wish { spare: false, ..*wish }, now).map(|best| best.take(wish))
+    }
+
+    fn best<'m>(
+        &self,
+        members: &'m [Arc<Member>],
+        policy: Balance,
+        wish: &Wish<'_>,
+        now: Instant,
+    ) -> Result<Best<'m>, NoNode> {
+        let first = self.0.fetch_add(1, Ordering::Relaxed);
+        let mut away: Option<Duration> = None;
+        let mut best: Option<Best<'m>> = None;
+        let mut there = false;
+        for turn in 0..members.len() {
+            // Each pick begins at another node: equals take turns.
+            let Some(member) = members.get((first.wrapping_add(turn)) % members.len()) else {
+                break;
+            };
+            if wish.only.is_some_and(|only| member.node.id != *only) {
+                continue;
+            }
+            there = true;
+            if wish.model.is_some_and(|model| !member.may_serve(model)) {
+                continue;
+            }
+            let standing = member.node.health.standing(now);
+            let Some((rank, share)) = rank(standing, wish.tried_at(&member.node), wish.spare)
+            else {
+                if let Standing::Out { until: Some(until) } = standing {
+                    let wait = until.saturating_duration_since(now);
+                    away = Some(away.map_or(wait, |known| known.min(wait)));
+                }
+                continue;
+            };
+            let score = score(policy, member, (wish.weight, share, turn));
+            let better = |best: &Best<'_>| (rank, score) < (best.rank, best.score);
+            if best.as_ref().is_none_or(better) {
+                best = Some(Best { member, rank, score });
+            }
+        }
+        best.ok_or(if there { NoNode::Away(away) } else { NoNode::Unknown })
+    }
+}
+
+/// Whether a node of this standing may get the request, and which share of others' work.
+fn rank(standing: Standing, tried: bool, spare: bool) -> Option<(Rank, f64)> {
+    Some(match (standing, tried) {
+        (Standing::Up(share), false) => (Rank::Up, share),
+        (Standing::Up(share), true) => (Rank::UpAgain, share),
+        (Standing::Trial, false) if spare => (Rank::Trial, 1.0),
+        (Standing::Trial | Standing::Ejected { .. }, false) => (Rank::Ejected, 1.0),
+        (Standing::Trial | Standing::Ejected { .. }, true) => (Rank::EjectedAgain, 1.0),
+        (Standing::Out { .. }, _) => return None,
+    })
+}
+
+fn score(policy: Balance, member: &Member, (weight, share, turn): (u64, f64, usize)) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a comparison, of values far below 2^52")]
+    match policy {
+        Balance::LeastLoad => (member.node.load.total() + weight) as f64 / share,
+        Balance::RoundRobin => turn as f64,
+    }
+}
+
+impl Wish<'_> {
+    fn tried_at(&self, node: &Arc<Node>) -> bool {
+        self.tried.iter().any(|tried| Arc::ptr_eq(tried, node))
+    }
+}
+
+impl Best<'_> {
+    fn take(self, wish: &Wish<'_>) -> Place {
+        // Whoever comes to an ejected node decides whether it comes back.
+        let trial = !matches!(self.rank, Rank::Up | Rank::UpAgain);
+        Place::take(self.member.node.clone(), wish.weight, trial)
+    }
+}

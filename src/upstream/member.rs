@@ -1,0 +1,79 @@
+//! A node as one of an upstream's: with what it lists there, under the upstream's key.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Mutex;
+
+use super::models::{Asked, FRESH, SHOWN_WHILE_REFRESHED};
+use super::node::Node;
+use crate::names::ModelName;
+
+/// A node of an upstream.
+pub struct Member {
+    /// The node.
+    pub node: Arc<Node>,
+    last: ArcSwapOption<Asked>,
+    /// The last list that could be had: a node that is away for a moment has not lost its models.
+    names: ArcSwapOption<HashSet<ModelName>>,
+    /// Held while the node is asked: many callers, one question.
+    pub(super) asking: Mutex<()>,
+}
+
+impl Member {
+    /// Nothing is known of what it serves.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            last: ArcSwapOption::empty(),
+            names: ArcSwapOption::empty(),
+            asking: Mutex::new(()),
+        }
+    }
+
+    /// What came of asking it for its models.
+    pub fn last(&self) -> Option<Arc<Asked>> {
+        self.last.load_full()
+    }
+
+    /// False where what it serves is known, and `model` is not of it.
+    pub fn may_serve(&self, model: &str) -> bool {
+        self.names.load().as_deref().is_none_or(|names| names.contains(model))
+    }
+
+    /// True where it is known to serve `model`.
+    pub fn serves(&self, model: &str) -> bool {
+        self.names.load().as_deref().is_some_and(|names| names.contains(model))
+    }
+
+    /// What it is known to serve, sorted.
+    pub fn models(&self) -> Option<Vec<ModelName>> {
+        let mut models: Vec<_> = self.names.load().as_deref()?.iter().cloned().collect();
+        models.sort_unstable();
+        Some(models)
+    }
+
+    /// True where it was asked within [`FRESH`].
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.last.load().as_deref().is_some_and(|last| now.duration_since(last.at) < FRESH)
+    }
+
+    /// The last answer, where it may still be shown.
+    pub fn shown(&self, now: Instant) -> Option<Arc<Asked>> {
+        let last = self.last.load_full()?;
+        (now.duration_since(last.at) < SHOWN_WHILE_REFRESHED).then_some(last)
+    }
+
+    /// Takes note of what came of asking it.
+    pub(super) fn note(&self, asked: Asked) -> Arc<Asked> {
+        if let Ok(models) = &asked.models {
+            let names = models.iter().map(|model| model.name.clone()).collect();
+            self.names.store(Some(Arc::new(names)));
+        }
+        let asked = Arc::new(asked);
+        self.last.store(Some(asked.clone()));
+        asked
+    }
+}

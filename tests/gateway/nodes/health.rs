@@ -1,0 +1,88 @@
+//! Active probes: who is taken out, who is taken back, and who only looks well.
+
+use http::StatusCode;
+use sluice::sim::Fault;
+
+use super::{QUICK, chats, state_of, status, until, upstream};
+use crate::support::{TestGateway, eventually, node, within};
+
+fn fields() -> String {
+    format!("models: [m], balance: round_robin, {QUICK}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_probes_fail_gets_no_work_until_they_do_not() {
+    let (one, two) = (node(&["m"]).await, node(&["m"]).await);
+    let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], &fields())).await;
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    one.set_probe_fault(Some(Fault::Status { status, retry_after: None }));
+    until(&gateway, one.addr(), "down").await;
+    for _ in 0..4 {
+        assert_eq!(gateway.chat("m").send().await.unwrap().status(), 200);
+    }
+    assert_eq!((chats(&one), chats(&two)), (0, 4));
+    let reason = super::status(&gateway).await["upstreams"][0]["nodes"][0]["reason"].clone();
+    assert_eq!(reason, "its probes fail: answered 503");
+    one.set_probe_fault(None);
+    until(&gateway, one.addr(), "starting").await;
+    within(async {
+        while chats(&one) == 0 {
+            gateway.chat("m").send().await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_node_and_one_that_sleeps_get_no_work_though_their_health_is_fine() {
+    let (one, two) = (node(&["m"]).await, node(&["m"]).await);
+    let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], &fields())).await;
+    one.pause();
+    until(&gateway, one.addr(), "paused").await;
+    for _ in 0..4 {
+        assert_eq!(gateway.chat("m").send().await.unwrap().status(), 200);
+    }
+    assert_eq!((chats(&one), chats(&two)), (0, 4));
+    one.resume();
+    until(&gateway, one.addr(), "starting").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_paused_through_the_gateway_gets_no_work_at_once() {
+    let (one, two) = (node(&["m"]).await, node(&["m"]).await);
+    let slow = "models: [m], balance: round_robin, health: { interval: 1h }";
+    let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], slow)).await;
+    eventually(|| async { one.requests().iter().any(|came| came.target == "/is_paused") }).await;
+    let pause = gateway.post(&format!("/pause?node=http://{}", one.addr()));
+    assert_eq!(pause.send().await.unwrap().status(), 200);
+    until(&gateway, one.addr(), "paused").await;
+    assert_eq!((one.is_paused(), two.is_paused()), (true, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_probed_by_its_list_of_models_is_one_of_openais_kind() {
+    let one = node(&["m"]).await;
+    let routes = upstream(&[one.addr()], "models: [m], health: { interval: 20ms }")
+        .replace("kind: vllm", "kind: openai");
+    let gateway = TestGateway::start(&routes).await;
+    eventually(|| async { one.requests().len() > 2 }).await;
+    assert!(one.requests().iter().all(|came| came.target == "/v1/models"));
+    assert_eq!(state_of(&gateway, one.addr()).await, "up");
+    assert_eq!(status(&gateway).await["state"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generic_node_is_asked_for_nothing_that_nobody_wanted() {
+    let one = node(&["m"]).await;
+    let probed = node(&["m"]).await;
+    let routes = format!(
+        "upstreams:\n  plain: {{ nodes: ['http://{}'] }}\n  probed: {{ nodes: ['http://{}'], health: {{ path: /ping, interval: 20ms }} }}\n\
+         routes:\n  - {{ path: /a, methods: [POST], upstream: plain }}\n  - {{ path: /b, methods: [POST], upstream: probed }}\n",
+        one.addr(),
+        probed.addr()
+    );
+    let _gateway = TestGateway::start(&routes).await;
+    eventually(|| async { probed.requests().len() > 2 }).await;
+    assert!(probed.requests().iter().all(|came| came.target == "/ping"));
+    assert!(one.requests().is_empty());
+}
