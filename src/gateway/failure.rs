@@ -45,9 +45,9 @@ pub(super) fn is_timeout(error: &Error) -> bool {
     is_over(error) || matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
 }
 
-/// A stream ended as HTTP sees it, but not as it should: its node died under it, or fell silent for good.
-pub(super) fn no_good_end(how: Fault) -> Box<Error> {
-    let kind = if how == Fault::Died { DIED } else { ErrorType::ConnectionClosed };
+/// A stream ended as HTTP sees it, but not as it should: its node told of its death, or just ended.
+pub(super) fn no_good_end(fault: Fault) -> Box<Error> {
+    let kind = if fault == Fault::Died { DIED } else { ErrorType::ConnectionClosed };
     Error::explain(kind, "a stream without a good end").into_up()
 }
 

@@ -88,17 +88,17 @@ impl Gateway {
             *body = None;
             return Ok(());
         }
-        let Some(how) = guard.watch(body, end) else { return Ok(()) };
+        let Some(fault) = guard.watch(body, end) else { return Ok(()) };
         let mut tail = ctx.answer.tail.unwrap_or_default();
         tail.push(body.as_deref().unwrap_or_default());
         let nothing_sent = !ctx.answer.is_bound() && body.is_none();
         if nothing_sent || !tail.between_events() {
-            return Err(failure::no_good_end(how));
+            return Err(failure::no_good_end(fault));
         }
         let refusal = Refusal::UpstreamError("The node broke off its answer.");
         let event = refusal.event(ctx.dialect, ctx.id.as_str());
         *body = Some(joined(body.take(), event.into()));
-        self.try_failed(ctx, how);
+        self.try_failed(ctx, fault);
         self.metrics.refused(refusal.code());
         ctx.refused = Some(refusal);
         ctx.downstream.told();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -24,7 +24,7 @@ pub(super) fn head(
     head: &ResponseHeader,
     ctx: &mut RequestContext,
 ) -> Result<()> {
-    let stream = is_stream(head);
+    let stream = is_stream(head) && has_body(session, head);
     let begun = has_begun(session.response_written());
     if begun && !stream {
         // Comments are out, and with them a status: this answer has another.
@@ -32,7 +32,7 @@ pub(super) fn head(
         ctx.failure = Some(Refusal::UpstreamError(why));
         return Err(forward::refused_answer(head.status.as_u16(), "no stream after comments"));
     }
-    let waits = stream || may_be_last_words(head.status, ctx);
+    let waits = stream || (has_body(session, head) && may_be_last_words(head.status, ctx));
     ctx.answer.begin(head, ctx.forward.as_ref(), waits);
     ctx.answer.guard = Guard::of(session, head);
     if begun {
@@ -44,6 +44,12 @@ pub(super) fn head(
         ctx.node_began();
     }
     Ok(())
+}
+
+/// Something comes after this head, for which it could wait.
+fn has_body(session: &Session, head: &ResponseHeader) -> bool {
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    session.req_header().method != Method::HEAD && length.is_none_or(|length| length != "0")
 }
 
 /// A 500 of vLLM's that could be answered by another try.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{EVENTS, HEAD, ask, code_at_end, gateway, pause, read, stream};
+use super::{COMMENT, EVENTS, HEAD, ask, code_at_end, gateway, pause, read, stream};
 use crate::support::scripted::Scripted;
 use crate::support::within;
 
@@ -71,6 +71,23 @@ async fn a_node_that_falls_silent_is_an_error_event() {
         assert!(lines.iter().all(|line| line["error"] == "upstream_timeout"), "{lines:?}");
         assert!(lines.iter().all(|line| line["client_left"] == false), "{lines:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_event_that_is_late_after_comments_is_an_error_event() {
+    let node = Scripted::start(|_, mut peer| async move {
+        peer.request().await;
+        peer.send(HEAD.as_bytes()).await;
+        peer.closed().await;
+    })
+    .await;
+    let (gateway, clients) = gateway(node.addr, ", timeouts: { first_byte: 400ms }", "50ms").await;
+    for client in &clients {
+        let (status, text, well) = stream(client, &gateway).await;
+        assert!(status == 200 && well && text.starts_with(COMMENT), "{text:?}");
+        assert_eq!(code_at_end(&text), "upstream_timeout");
+    }
+    assert_eq!(node.seen().len(), 2, "nobody is asked again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

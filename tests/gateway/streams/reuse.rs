@@ -24,6 +24,11 @@ async fn node() -> Scripted {
                 "204" => peer.send(b"HTTP/1.1 204 No Content\r\n\r\n").await,
                 "head" => peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await,
                 "head-of-events" => peer.send(HEAD.as_bytes()).await,
+                "no-events" => {
+                    let head = HEAD.replace("transfer-encoding: chunked", "content-length: 0");
+                    peer.send(head.as_bytes()).await;
+                }
+                "empty-500" => peer.send(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").await,
                 "events" => {
                     peer.send(HEAD.as_bytes()).await;
                     peer.events().await;
@@ -67,11 +72,13 @@ fn request(method: &str, target: &str) -> http::Request<Full<Bytes>> {
     request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap()
 }
 
-const ANSWERS: [(&str, &str, u16); 8] = [
+const ANSWERS: [(&str, &str, u16); 10] = [
     ("json", "POST", 200),
     ("json", "GET", 200),
     ("events", "POST", 200),
     ("silent-events", "POST", 200),
+    ("no-events", "POST", 200),
+    ("empty-500", "POST", 500),
     ("204", "POST", 204),
     ("head", "HEAD", 200),
     ("400", "POST", 400),
@@ -81,7 +88,18 @@ const ANSWERS: [(&str, &str, u16); 8] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_lives_on_after_every_answer() {
     let node = node().await;
-    let names = ["json", "events", "silent-events", "204", "head", "head-of-events", "400", "500"];
+    let names = [
+        "json",
+        "events",
+        "silent-events",
+        "no-events",
+        "empty-500",
+        "204",
+        "head",
+        "head-of-events",
+        "400",
+        "500",
+    ];
     for keepalive in ["50ms", "0"] {
         let gateway = gateway(&node, &names, keepalive).await;
         let mut task = JoinSet::new();
@@ -108,5 +126,9 @@ async fn a_connection_lives_on_after_every_answer() {
         // A head without a body has nothing to wait for.
         let reply = within(one.send_request(request("HEAD", "/head-of-events"))).await.unwrap();
         assert_eq!(reply.headers()["content-type"], "text/event-stream");
+        let lines = gateway.log_lines(4 * ANSWERS.len() + 1).await;
+        let with = |status: u16| lines.iter().filter(|line| line["status"] == status).count();
+        assert_eq!((with(200), with(204), with(400), with(500)), (25, 4, 4, 8), "{lines:?}");
+        assert!(lines.iter().all(|line| line["tries"] == 1 && line.get("error").is_none()));
     }
 }
