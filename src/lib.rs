@@ -12,15 +12,16 @@
 //!
 //! One process, one runtime, two listeners: the public one, and the operators' with the metrics. Everything that a
 //! reload replaces is one immutable [`Snapshot`](gateway::Snapshot) behind one atomic pointer; each request pins the
-//! snapshot of the moment when it came and is served by that one to its end.
+//! snapshot of the moment when it came and is served by that one to its end. Nodes live through reloads
+//! ([`Registry`](upstream::node::Registry)): what they have to do and how they are is their own.
 //!
 //! # A request's way
 //!
 //! [`Gateway`](gateway::Gateway) implements Pingora's `ProxyHttp`. `request_filter` calls `admit` (`gateway/admit.rs`),
 //! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → authenticate → route →
 //! scope → timeout → body → model → stored response → upstream. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
-//! the node's address, `upstream_request_filter` writes the head that the node shall see (what may go up is listed;
-//! everything else stays) and puts a stand-in in the client's place (`gateway/downstream/`) that replays the body, keeps
+//! a place at the best node (`gateway/node.rs`, [`upstream::balance`]), `upstream_request_filter` writes the head that the
+//! node shall see (what may go up is listed; everything else stays) and puts a stand-in in the client's place (`gateway/downstream/`) that replays the body, keeps
 //! the head of a stream back until its first event, watches the clock and has comments written into silent streams;
 //! `upstream_response_filter` judges the status; `gateway/passing.rs` decides what goes to the client, and from when on no
 //! other node can take the place of this one; `error_while_proxy` decides whether there is another try; `fail_to_proxy`
@@ -50,8 +51,16 @@
 //!   there for event streams only, and where nothing but the head is to be held it goes with the first bytes.
 //! - **A stream's end is read, not believed** (`wire/stream_end`): vLLM whose engine dies says so in an event, then `[DONE]`,
 //!   and ends the body well. Only the begin of each line is looked at; events that may tell of it wait until they are whole.
-//! - **Models are learnt when a choice or a list needs them**, not polled: a node that may be anything is asked for
-//!   nothing that nobody wanted.
+//! - **A node that may be anything is asked for nothing that nobody wanted**: its models are learnt when a choice or a list
+//!   needs them. Only nodes of a known kind are probed, and, where there are several, asked for their models with that.
+//! - **Load is a guard of the request's**, taken with the choice and dropped with its context: no ending can leak it, and
+//!   nothing else writes it. What others do at a node is what its own gauges show beyond ours.
+//! - **Failures alone close no upstream**: with every node ejected they are all tried, as nginx does. Only probes, operators
+//!   and a node's own `Retry-After` leave nobody to ask.
+//! - **A habit is three**: how long a node keeps idle connections is learnt when it closes three at the same age, since a
+//!   crash closes many at different ones.
+//! - **A stream that its node breaks off ends well**, after an event that says so: Pingora would close the client's connection,
+//!   under whatever that has sent meanwhile.
 //! - **serde_yaml** reads the files because Pingora brings it anyway; it drops double keys silently, so maps go through
 //!   a visitor that refuses them.
 //! - **Schemas from the structs** that read the files (schemars), so that an editor and the gateway never disagree on a field.

@@ -1,4 +1,4 @@
-//! `sluice demo`: a simulated node, the gateway and a fresh key, all in this process.
+//! `sluice demo`: simulated nodes, the gateway and a fresh key, all in this process.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::server::{Server, Start};
 use crate::sim::{self, Simulator};
 use crate::upstream::resolve::SystemResolver;
 
-/// Where the demo listens, and how fast its node is.
+/// Where the demo listens, and how fast its nodes are.
 #[derive(clap::Args)]
 pub(super) struct Demo {
     /// Address of the gateway.
@@ -22,6 +22,9 @@ pub(super) struct Demo {
     /// Address for operators: metrics.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9464")]
     admin_listen: SocketAddr,
+    /// How many nodes there are.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    nodes: u8,
     /// Time to the first token.
     #[arg(long, value_name = "TIME", default_value = "80ms", value_parser = humantime::parse_duration)]
     first_token: Duration,
@@ -54,14 +57,17 @@ async fn demonstrate(demo: Demo, settings: Settings) -> Result<(), Failed> {
         ..sim::Settings::default()
     };
     let model = node.models.first().map(ToString::to_string).unwrap_or_default();
-    let node = Simulator::start(bind(SocketAddr::from(([127, 0, 0, 1], 0)))?, node)
-        .await
-        .map_err(failed)?;
+    let mut nodes = Vec::new();
+    for _ in 0..demo.nodes {
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        nodes.push(Simulator::start(socket, node.clone()).await.map_err(failed)?);
+    }
+    let urls: Vec<String> = nodes.iter().map(|node| format!("http://{}", node.addr())).collect();
     let key = keys::fresh()?;
     let source = Source {
         dir: PathBuf::from(NO_FOLDER),
         environment: Environment::from_iter([("PROXY_SECRET_KEY".to_owned(), key.clone())]),
-        backend: Some(format!("http://{}", node.addr())),
+        backend: Some(urls.join(",")),
     };
     let server = Server::start(Start {
         access_log: access_log(&settings)?,
@@ -71,10 +77,12 @@ async fn demonstrate(demo: Demo, settings: Settings) -> Result<(), Failed> {
         public,
         admin,
     })?;
-    say(&banner((base, operators, node.addr()), &key, &model));
+    say(&banner((base, operators), &urls, &key, &model));
     signals.next_stop().await;
     server.stop(Duration::ZERO, LAST_ANSWERS).await;
-    node.kill().await;
+    for node in nodes {
+        node.kill().await;
+    }
     Ok(())
 }
 
@@ -83,20 +91,23 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// What a newcomer needs, each line to be copied as it is.
 fn banner(
-    (base, operators, node): (SocketAddr, SocketAddr, SocketAddr),
+    (base, operators): (SocketAddr, SocketAddr),
+    nodes: &[String],
     key: &str,
     model: &str,
 ) -> String {
+    let nodes: String =
+        nodes.iter().map(|node| format!("  node       {node} (simulated vLLM)\n")).collect();
     format!(
         "
-sluice {version}: a gateway and one simulated node. Ctrl-C ends both.
+sluice {version}: a gateway and simulated nodes. Ctrl-C ends them all.
 
   base URL   http://{base}/v1
   key        {key}
   model      {model}
   metrics    http://{operators}/metrics
-  node       http://{node} (simulated vLLM)
-
+  nodes      http://{operators}/api/status
+{nodes}
 Try:
 
   curl http://{base}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'

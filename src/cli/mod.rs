@@ -69,7 +69,7 @@ struct Boot {
     /// Folder of server.yaml, routes.yaml and keys.yaml.
     #[arg(long, value_name = "DIR", env = "SLUICE_CONFIG", default_value = "config")]
     config: PathBuf,
-    /// No routes.yaml: every path of vLLM goes to the node at this URL.
+    /// No routes.yaml: every path of vLLM goes to the node at this URL, or to the best of several, separated by commas.
     #[arg(long, value_name = "URL", env = "SLUICE_BACKEND")]
     backend: Option<String>,
     /// Variables for this process, one NAME=VALUE a line; the environment's own win.

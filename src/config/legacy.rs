@@ -1,5 +1,7 @@
 //! The environment of the services that Sluice replaces: keys and upstreams without a file.
 
+use std::collections::HashSet;
+
 use http::Method;
 use http::header::AUTHORIZATION;
 
@@ -100,9 +102,13 @@ pub(super) fn backend(
     let (command_line, of_environment) = reports;
     let at = At::Root.key("--backend");
     let credential = vllm_key(environment, of_environment);
-    if let Some(node) = url(text, &at, NodeUrl::parse(text), command_line) {
+    let node = |text: &str| url(text, &at, NodeUrl::parse(text), &mut *command_line);
+    let nodes: Vec<Option<NodeUrl>> = text.split(',').map(str::trim).map(node).collect();
+    if let Some(mut nodes) = nodes.into_iter().collect::<Option<Vec<NodeUrl>>>() {
+        let mut seen = HashSet::new();
+        nodes.retain(|node| seen.insert(node.clone()));
         routes.declare(Declared::Flag("--backend"));
-        add_vllm(BACKEND, node, credential, routes);
+        add_vllm(BACKEND, nodes, credential, routes);
     }
     let unused = UPSTREAM_VARIABLES.iter().filter(|name| environment.get(name).is_some());
     unused.map(|name| format!("{name} is not used: `--backend` says where requests go")).collect()
@@ -132,7 +138,7 @@ pub(super) fn upstreams(
         let credential = vllm_key(environment, report);
         if let Some(node) = url(text, &at, NodeUrl::parse(text), report) {
             routes.declare(Declared::Variable("VLLM_BASE_URL"));
-            add_vllm("vllm", node, credential, routes);
+            add_vllm("vllm", vec![node], credential, routes);
         }
     }
     any
@@ -156,8 +162,13 @@ fn vllm_key(environment: &Environment, report: &mut Report) -> Option<Credential
     report.take_secret(&At::Root.key(NODE_KEY), credential)
 }
 
-fn add_vllm(name: &str, node: NodeUrl, credential: Option<Credential>, routes: &mut Routes<'_>) {
-    let upstream = with_defaults(UpstreamName::from(name), Kind::Vllm, Nodes::Listed(vec![node]));
+fn add_vllm(
+    name: &str,
+    nodes: Vec<NodeUrl>,
+    credential: Option<Credential>,
+    routes: &mut Routes<'_>,
+) {
+    let upstream = with_defaults(UpstreamName::from(name), Kind::Vllm, Nodes::Listed(nodes));
     let index = routes.add_upstream(super::UpstreamConfig { credential, ..upstream });
     routes.add_preset(presets::vllm(), index, &[]);
 }

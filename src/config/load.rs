@@ -24,7 +24,7 @@ pub struct Source {
     pub dir: PathBuf,
     /// As captured when the process began.
     pub environment: Environment,
-    /// `--backend URL`: one node instead of a file.
+    /// `--backend URL`: nodes instead of a file, separated by commas.
     pub backend: Option<String>,
 }
 

@@ -86,6 +86,9 @@ fn a_backend_is_one_vllm_node_and_excludes_a_file() {
     assert_eq!((config.routes.len(), config.warnings.len()), (30, 1));
     let found = lines(backend(Some(ROUTES), "http://gpu", &[]).unwrap_err());
     assert!(found[0].starts_with("command line: --backend: there is a `routes.yaml`"), "{found:?}");
+    let several = backend(None, "http://a:1, http://b:2,http://a:1/v1", &[]).unwrap();
+    let urls = several.upstreams[0].nodes.urls().iter().map(ToString::to_string);
+    assert_eq!(urls.collect::<Vec<_>>(), ["http://a:1", "http://b:2"]);
     let found = lines(backend(None, "gpu:8000", &[]).unwrap_err());
     assert!(found[0].starts_with("command line: --backend: this is no URL"), "{found:?}");
 }

@@ -248,3 +248,37 @@ async fn what_the_environment_brings_is_named_and_no_node_is_asked_without_need(
     assert!(ended.line("key").contains("no key is configured"), "{}", ended.out);
     assert!(upstream.requests().is_empty(), "one candidate: its node judges the model");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_nodes_each_is_asked_and_told_why_it_would_get_the_request_or_not() {
+    let (one, two) = (node(&["a", "lora"]).await, node(&["a"]).await);
+    let dead = nowhere();
+    one.pause();
+    let (first, second) = (one.addr(), two.addr());
+    let routes = format!(
+        "upstreams:\n  many: {{kind: vllm, nodes: ['http://{dead}', 'http://{first}', 'http://{second}']}}\n  \
+         small: {{kind: vllm, nodes: ['http://{second}'], models: [s]}}\n\
+         routes:\n  - {{preset: vllm, upstream: many}}\n  - {{preset: vllm, upstream: small}}\nfallbacks: {{lora: [s]}}\n"
+    );
+    let dir = folder(&[("config/routes.yaml", &routes)]);
+    let explain = async |path: &'static str, model: &'static str| {
+        sluice(dir.path(), &["explain", "POST", path, "--model", model], &[]).await
+    };
+    let ended = explain("/v1/chat/completions", "a").await;
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    let candidate = |ended: &Ended, node: SocketAddr| {
+        ended.line(&format!("candidate  http://{node}: ")).split_once(": ").unwrap().1.to_owned()
+    };
+    assert_eq!(candidate(&ended, dead), "down: its probes fail: cannot connect");
+    assert!(candidate(&ended, first).starts_with("paused: it is paused"), "{}", ended.out);
+    assert!(candidate(&ended, second).starts_with("up, 0 running, 0 waiting"), "{}", ended.out);
+    assert!(ended.line("balance").contains("least_load"));
+    assert_eq!(ended.line("node"), format!("node       POST http://{second}/v1/chat/completions"));
+    // Only a node that is paused has this model: another one answers in its place.
+    let ended = explain("/v1/chat/completions", "lora").await;
+    assert!(candidate(&ended, second).contains("does not list the model"), "{}", ended.out);
+    assert!(ended.out.contains("a fallback: no node of the model works"), "{}", ended.out);
+    assert!(ended.out.contains("the node is asked for `s`"), "{}", ended.out);
+    let ended = explain("/pause", "a").await;
+    assert!(ended.line("node").contains("all of them"), "{}", ended.out);
+}

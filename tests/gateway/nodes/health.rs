@@ -4,6 +4,7 @@ use http::StatusCode;
 use sluice::sim::Fault;
 
 use super::{QUICK, chats, state_of, status, until, upstream};
+use crate::support::scripted::Scripted;
 use crate::support::{TestGateway, eventually, node, within};
 
 fn fields() -> String {
@@ -34,7 +35,7 @@ async fn a_node_whose_probes_fail_gets_no_work_until_they_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_node_and_one_that_sleeps_get_no_work_though_their_health_is_fine() {
+async fn a_paused_node_gets_no_work_though_its_health_is_fine() {
     let (one, two) = (node(&["m"]).await, node(&["m"]).await);
     let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], &fields())).await;
     one.pause();
@@ -45,6 +46,42 @@ async fn a_paused_node_and_one_that_sleeps_get_no_work_though_their_health_is_fi
     assert_eq!((chats(&one), chats(&two)), (0, 4));
     one.resume();
     until(&gateway, one.addr(), "starting").await;
+}
+
+/// `POST /sleep` gives a node's memory back; only its metrics tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_sleeps_gets_no_work_though_its_health_is_fine() {
+    let two = node(&["m"]).await;
+    let asleep = Scripted::start(|_, mut peer| async move {
+        while let Some(came) = peer.request().await {
+            let metrics = "vllm:num_requests_running 0.0\nvllm:engine_sleep_state{sleep_state=\"awake\"} 0.0\n";
+            peer.answer("200 OK", if came.head.starts_with("GET /metrics ") { metrics } else { "" }).await;
+        }
+    })
+    .await;
+    let gateway = TestGateway::start(&upstream(&[asleep.addr, two.addr()], &fields())).await;
+    until(&gateway, asleep.addr, "asleep").await;
+    for _ in 0..4 {
+        assert_eq!(gateway.chat("m").send().await.unwrap().status(), 200);
+    }
+    assert_eq!(chats(&two), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_of_each_node() {
+    let one = node(&["m"]).await;
+    let dead = crate::support::nowhere();
+    let gateway =
+        TestGateway::start(&upstream(&[one.addr(), dead], "models: [m], health: off")).await;
+    let reply = gateway.get("/health").send().await.unwrap();
+    assert_eq!(reply.status(), 200);
+    let report: serde_json::Value = reply.json().await.unwrap();
+    assert_eq!(report["status"], "degraded");
+    assert_eq!(report["upstreams"][0]["url"], format!("http://{}", one.addr()));
+    assert_eq!(
+        (&report["upstreams"][0]["status"], &report["upstreams"][1]["status"]),
+        (&"ok".into(), &"down".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
