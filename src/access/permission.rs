@@ -75,16 +75,21 @@ pub fn permit(
     chosen.map_err(|NoSuchModel| Refusal::ModelNotFound(asked.into()))
 }
 
-/// The first of `fallbacks` whose model `key` may use; none where there is none at all.
+/// Those of `fallbacks` whose models `key` may use.
 ///
 /// # Errors
-/// [`Refusal::ModelNotAllowed`]: there are some, and it may use none of them.
-pub fn permit_fallback(key: &Key, fallbacks: Vec<Chosen>) -> Result<Option<Chosen>, Refusal> {
-    let target = |chosen: &Chosen| chosen.renamed.clone();
-    let first = fallbacks.first().and_then(target);
-    let allowed = |chosen: &Chosen| target(chosen).is_some_and(|model| key.allows(model.as_str()));
-    match (fallbacks.into_iter().find(allowed), first) {
-        (None, Some(model)) => Err(Refusal::ModelNotAllowed(model)),
-        (found, _) => Ok(found),
+/// [`Refusal::ModelNotAllowed`]: where no node of `chosen` works, there are fallbacks that do, and it may use none of them.
+pub fn permit_fallbacks(
+    key: &Key,
+    (chosen, asked): (&Chosen, Option<&str>),
+    fallbacks: Vec<Chosen>,
+) -> Result<Vec<Chosen>, Refusal> {
+    let allowed = |one: &Chosen| one.renamed.as_ref().is_some_and(|name| key.allows(name.as_str()));
+    let (allowed, denied): (Vec<_>, Vec<_>) = fallbacks.into_iter().partition(allowed);
+    let up = |one: &&Chosen| one.is_up(asked);
+    let needed = !denied.is_empty() && !chosen.is_up(asked) && allowed.iter().find(up).is_none();
+    match denied.iter().find(up).and_then(|one| one.renamed.clone()) {
+        Some(model) if needed => Err(Refusal::ModelNotAllowed(model)),
+        _ => Ok(allowed),
     }
 }

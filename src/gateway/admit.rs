@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::ambiguous::refuse_ambiguous;
 use super::body;
-use super::context::{Forward, RequestContext};
+use super::context::{Forward, RequestContext, Way};
 use super::forward::{TRACE_PARENT, UP_REQUEST_ID};
 use super::model::{read_named, rename};
 use super::operate::Asked;
@@ -53,7 +53,7 @@ impl Gateway {
         let named = read_named(session, ctx, (path, &key)).await?;
         let there = self.routes_to_stored(ctx, candidates, &key)?;
         let routes = there.as_ref().map(|there| there.routes.as_slice());
-        let chosen = self.choose(ctx, (candidates, routes), &key).await?;
+        let (chosen, fallbacks) = self.choose(ctx, (candidates, routes), &key).await?;
         let limit = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
         let method = session.req_header().method.clone();
         let asked = Asked { uri: &uri, query, timeout: limit };
@@ -63,7 +63,11 @@ impl Gateway {
         forward.only = node.or(there.map(|there| there.node));
         forward.repeatable = !paths::operates(path);
         forward.notes_response = ctx.stored.is_noted();
-        forward.rename = rename(&chosen, named)?;
+        forward.rename = rename(&chosen, named.as_ref())?;
+        for fallback in &fallbacks {
+            let rename = rename(fallback, named.as_ref())?;
+            forward.fallbacks.push_back(Way { chosen: fallback.clone(), rename });
+        }
         ctx.forward = Some(forward);
         self.retries.request(ctx.started);
         Ok(())

@@ -1,5 +1,6 @@
 //! What is known of one request, from its first byte to its line in the log.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -81,6 +82,12 @@ pub struct RequestContext {
 /// The stretch of a body that names the model, and what stands there for the node.
 pub(super) type Rename = (Range<usize>, Vec<u8>);
 
+/// Another way that a request may take.
+pub(super) struct Way {
+    pub(super) chosen: Chosen,
+    pub(super) rename: Option<Rename>,
+}
+
 /// Where a request goes, decided once.
 pub(super) struct Forward {
     pub(super) route: Arc<Route>,
@@ -88,6 +95,8 @@ pub(super) struct Forward {
     pub(super) asked: PathAndQuery,
     /// The model as its nodes know it.
     pub(super) model: Option<ModelName>,
+    /// Where it goes while no node of this route works, the best first.
+    pub(super) fallbacks: VecDeque<Way>,
     /// The one node that will do.
     pub(super) only: Option<NodeId>,
     /// The stretch of the body that names the model, and the name in its place.
@@ -198,6 +207,17 @@ impl Forward {
         Instant::now() < self.first_byte_until
     }
 
+    /// Takes the next way on which some node works; false where there is none.
+    pub(super) fn fall_back(&mut self) -> bool {
+        while let Some(Way { chosen, rename }) = self.fallbacks.pop_front() {
+            if chosen.is_up(None) {
+                (self.route, self.model, self.rename) = (chosen.route, chosen.renamed, rename);
+                return true;
+            }
+        }
+        false
+    }
+
     /// What the client may be kept waiting for.
     pub(super) fn limits(&self, keepalive: Option<Duration>) -> Limits {
         let (first_byte_until, idle) = (self.first_byte_until, self.idle);
@@ -213,6 +233,7 @@ impl Forward {
             route: chosen.route.clone(),
             asked,
             model: chosen.renamed.clone(),
+            fallbacks: VecDeque::new(),
             only: None,
             rename: None,
             first_byte_until: total_until.map_or(first_byte_until, |at| at.min(first_byte_until)),

@@ -83,14 +83,14 @@ fn form_refusal(why: form::Unreadable) -> Refusal {
 }
 
 impl Gateway {
-    /// Which upstream, and whether the key may use the model there. Only those routes that lead `there`, where the request
+    /// Which upstream, and those that may take its place; whether the key may use the model there. Only those routes that lead `there`, where the request
     /// is about a stored response.
     pub(super) async fn choose(
         &self,
         ctx: &RequestContext,
         (candidates, there): (&[Arc<Route>], Option<&[Arc<Route>]>),
         key: &Key,
-    ) -> Result<Chosen, Stop> {
+    ) -> Result<(Chosen, Vec<Chosen>), Stop> {
         let asked = ctx.model.as_ref().map(ModelName::as_str);
         let choices = &ctx.snapshot.choices;
         let chosen = match there {
@@ -106,21 +106,22 @@ impl Gateway {
             other => other,
         })?;
         if there.is_some() {
-            return Ok(chosen);
+            return Ok((chosen, Vec::new()));
         }
         let fallbacks = choices.fallbacks_of(candidates, (&chosen, asked), &self.client).await;
-        Ok(permission::permit_fallback(key, fallbacks)?.unwrap_or(chosen))
+        let fallbacks = permission::permit_fallbacks(key, (&chosen, asked), fallbacks)?;
+        Ok((chosen, fallbacks))
     }
 }
 
 /// The new name of the model, as it is written into the body.
-pub(super) fn rename(chosen: &Chosen, named: Option<Named>) -> Result<Option<Rename>, Refusal> {
+pub(super) fn rename(chosen: &Chosen, named: Option<&Named>) -> Result<Option<Rename>, Refusal> {
     let (Some(name), Some(named)) = (&chosen.renamed, named) else { return Ok(None) };
     Ok(Some(match named {
-        Named::Form(at) => (at, name.as_str().as_bytes().to_vec()),
+        Named::Form(at) => (at.clone(), name.as_str().as_bytes().to_vec()),
         Named::Json(at) => {
             let text = serde_json::to_vec(name.as_str()).map_err(|_| Refusal::Internal)?;
-            (at, text)
+            (at.clone(), text)
         }
     }))
 }

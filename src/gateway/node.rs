@@ -10,10 +10,10 @@ use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::upstream::balance::{NoNode, Wish};
 use crate::upstream::breaker::Fault;
-use crate::upstream::load::weight_of;
+use crate::upstream::load::{Place, weight_of};
 
 /// Takes a place at the node of this try: the same as before where only its pooled connection was bad, else another where
-/// there is one.
+/// there is one, and of another model where no node of the first will do.
 pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()> {
     if std::mem::take(&mut ctx.same_node) && ctx.place.is_some() {
         return Ok(());
@@ -21,35 +21,43 @@ pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()>
     if let Some(place) = ctx.place.take() {
         ctx.tried.push(place.node().clone());
     }
-    let spare = ctx.may_send_again();
-    let Some(forward) = &ctx.forward else { return Ok(()) };
-    let upstream = &forward.route.upstream;
-    if upstream.members().is_empty() {
-        // The name of the nodes was not found yet: what comes of looking for it is seen below.
-        let _found = tokio::time::timeout(left, upstream.look_up()).await;
+    let weight = weight_of(ctx.body.as_ref().map_or(0, |body| body.bytes.len()));
+    loop {
+        let spare = ctx.may_send_again();
+        let Some(forward) = &mut ctx.forward else { return Ok(()) };
+        let upstream = &forward.route.upstream;
+        if upstream.members().is_empty() {
+            // The name of the nodes was not found yet: what comes of looking for it is seen below.
+            let _found = tokio::time::timeout(left, upstream.look_up()).await;
+        }
+        let model = forward.model.as_ref().map(ModelName::as_str);
+        let works = forward.fallbacks.is_empty() || upstream.is_up_for(model, Instant::now());
+        let wish = Wish { model, only: forward.only.as_ref(), tried: &ctx.tried, spare, weight };
+        let picked = upstream.pick(&wish);
+        let good =
+            |place: &Place| works && !wish.tried_at(place.node()) && (spare || !place.is_trial());
+        if !picked.as_ref().is_ok_and(good) && forward.fall_back() {
+            continue;
+        }
+        return match picked {
+            Ok(place) => {
+                ctx.place = Some(place);
+                Ok(())
+            }
+            Err(why) => Err(none_found(why, &mut ctx.failure)),
+        };
     }
-    let wish = Wish {
-        model: forward.model.as_ref().map(ModelName::as_str),
-        only: forward.only.as_ref(),
-        tried: &ctx.tried,
-        spare,
-        weight: weight_of(ctx.body.as_ref().map_or(0, |body| body.bytes.len())),
+}
+
+/// No node: what the client is told of it is noted in `failure`.
+fn none_found(why: NoNode, failure: &mut Option<Refusal>) -> Box<Error> {
+    let refusal = match why {
+        NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
+        NoNode::Unknown => Refusal::UpstreamUnreachable,
     };
-    match upstream.pick(&wish) {
-        Ok(place) => {
-            ctx.place = Some(place);
-            Ok(())
-        }
-        Err(why) => {
-            let refusal = match why {
-                NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
-                NoNode::Unknown => Refusal::UpstreamUnreachable,
-            };
-            let status = refusal.status().as_u16();
-            ctx.failure = Some(refusal);
-            Err(Error::explain(ErrorType::HTTPStatus(status), "no node").into_up())
-        }
-    }
+    let status = refusal.status().as_u16();
+    *failure = Some(refusal);
+    Error::explain(ErrorType::HTTPStatus(status), "no node").into_up()
 }
 
 impl RequestContext {

@@ -32,6 +32,18 @@ pub struct Chosen {
     pub why: Why,
 }
 
+impl Chosen {
+    /// The model as its nodes know it, where `asked` was asked for.
+    pub fn model<'m>(&'m self, asked: Option<&'m str>) -> Option<&'m str> {
+        self.renamed.as_ref().map(ModelName::as_str).or(asked)
+    }
+
+    /// True where some node of it works, where `asked` was asked for.
+    pub fn is_up(&self, asked: Option<&str>) -> bool {
+        self.route.upstream.is_up_for(self.model(asked), Instant::now())
+    }
+}
+
 /// Why a route was chosen among those of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -105,26 +117,20 @@ impl Choices {
         if models.is_known() && !models.serves(model) { Err(NoSuchModel) } else { Ok(chosen) }
     }
 
-    /// Where a request for `model` may go while no node of `chosen` works: routes with nodes that do, in the order of the
-    /// configuration; empty where a node of `chosen` does work, and where nothing is configured.
+    /// Where a request that goes to `chosen` may go while none of its nodes works, in the order of the configuration.
     pub async fn fallbacks_of(
         &self,
         candidates: &[Arc<Route>],
         (chosen, model): (&Chosen, Option<&str>),
         client: &Client,
     ) -> Vec<Chosen> {
-        let model = chosen.renamed.as_ref().map(ModelName::as_str).or(model);
+        let model = chosen.model(model);
         let fallbacks = model.and_then(|model| self.fallbacks.get(model));
         let Some(fallbacks) = fallbacks else { return Vec::new() };
-        if chosen.route.upstream.is_up_for(model, Instant::now()) {
-            return Vec::new();
-        }
         let mut found = Vec::new();
         for fallback in fallbacks {
-            let Ok(other) = self.choose(candidates, Some(fallback.as_str()), client).await else {
-                continue;
-            };
-            if other.route.upstream.is_up_for(Some(fallback.as_str()), Instant::now()) {
+            let other = self.choose(candidates, Some(fallback.as_str()), client).await;
+            if let Ok(other) = other {
                 let renamed = other.renamed.or_else(|| Some(fallback.clone()));
                 found.push(Chosen { renamed, why: Why::Fallback, ..other });
             }

@@ -117,6 +117,9 @@ impl Turn {
                 }
                 continue;
             };
+            // A node in slow start is passed over in some of its turns.
+            let passed = share < 1.0 && (first % 10) as f64 / 10.0 >= share;
+            let turn = if passed { turn + members.len() } else { turn };
             let score = score(policy, member, (wish.weight, share, turn));
             let better = |best: &Best<'_>| (rank, score) < (best.rank, best.score);
             if best.as_ref().is_none_or(better) {
@@ -148,7 +151,8 @@ fn score(policy: Balance, member: &Member, (weight, share, turn): (u64, f64, usi
 }
 
 impl Wish<'_> {
-    fn tried_at(&self, node: &Arc<Node>) -> bool {
+    /// True where the request was at `node` before.
+    pub fn tried_at(&self, node: &Arc<Node>) -> bool {
         self.tried.iter().any(|tried| Arc::ptr_eq(tried, node))
     }
 }

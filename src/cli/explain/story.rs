@@ -95,7 +95,10 @@ impl<'a> Story<'a> {
         self.chosen(&chosen);
         self.look_at_nodes(&chosen, client).await;
         let fallbacks = snapshot.choices.fallbacks_of(candidates, (&chosen, asked), client).await;
-        if let Some(fallback) = permission::permit_fallback(&key, fallbacks)? {
+        let fallbacks = permission::permit_fallbacks(&key, (&chosen, asked), fallbacks)?;
+        if !chosen.is_up(asked)
+            && let Some(fallback) = fallbacks.into_iter().find(|fallback| fallback.is_up(asked))
+        {
             self.chosen(&fallback);
             self.look_at_nodes(&fallback, client).await;
             chosen = fallback;

@@ -28,7 +28,7 @@ fn routes(one: SocketAddr, two: SocketAddr, gone: SocketAddr) -> String {
         format!("  - {{path: /v1/chat/completions, methods: [POST], upstream: {name}}}\n")
     };
     format!(
-        "upstreams:\n  one: {{kind: vllm, nodes: ['http://{one}/v1'], models: [a, free-1]}}\n  \
+        "upstreams:\n  one: {{kind: vllm, nodes: ['http://{one}/v1'], models: [a, free-1], health: off}}\n  \
          two: {{nodes: ['http://{two}']}}\n  gone: {{nodes: ['http://{gone}']}}\n\
          routes:\n{}{}{}  - {{preset: vllm, upstream: one}}\n  \
          - {{path: '/items/{{id}}', methods: [PUT], upstream_url: 'http://{two}/v1/{{id}}/x'}}\n\

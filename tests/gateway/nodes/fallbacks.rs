@@ -63,3 +63,20 @@ async fn a_known_model_without_a_node_that_works_is_a_503_and_never_a_404() {
     );
     assert!(reply.text().await.unwrap().contains(r#""code":"no_healthy_node""#));
 }
+
+/// Nobody knows yet that the node is dead, or only a request can find out whether it still is: that request falls back, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_finds_its_node_dead_falls_back_in_its_next_try() {
+    let small = node(&["s"]).await;
+    let unprobed = routes(nowhere(), small.addr()).replace(QUICK, "health: off");
+    let gateway = TestGateway::start(&unprobed).await;
+    for _ in 0..12 {
+        let reply = gateway.chat("l").send().await.unwrap();
+        assert_eq!(reply.status(), 200);
+        assert_eq!(reply.headers()["x-sluice-node"], format!("http://{}", small.addr()));
+        assert_eq!(reply.json::<Value>().await.unwrap()["model"], "s");
+    }
+    assert_eq!(chats(&small), 12);
+    // Once it was ejected, it was asked by trials alone.
+    assert!(gateway.series("sluice_retries_total") < 12.0);
+}
