@@ -123,7 +123,7 @@ async fn a_node_that_tells_of_its_death_and_hangs_is_told_of_once() {
     .await;
     for keepalive in ["50ms", "0"] {
         let (gateway, clients) =
-            gateway(node.addr, ", timeouts: { first_byte: 300ms, idle: 300ms }", keepalive).await;
+            gateway(node.addr, ", timeouts: { first_byte: 1s, idle: 1s }", keepalive).await;
         for client in &clients {
             let (_, text, well) = stream(client, &gateway).await;
             assert!(well && text.matches("\"error\":").count() == 1, "{text:?}");
