@@ -53,16 +53,23 @@ impl Peers {
     /// One of them is missing.
     pub(crate) fn start(paced: SocketAddr, routers: Option<&Path>) -> Result<Self, String> {
         let dir = std::env::temp_dir().join(format!("sluice-bench-{}", std::process::id()));
-        fs::create_dir_all(dir.join("config")).map_err(|error| error.to_string())?;
+        fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
         let node = free_port()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-        command.args(["sim", "--listen", &node.to_string(), "--api-key", NODE_KEY, "--model", "m"]);
+        // At every address of this machine: eight of them are eight nodes.
+        let everywhere = format!("0.0.0.0:{}", node.port());
+        command.args(["sim", "--listen", &everywhere, "--api-key", NODE_KEY, "--model", "m"]);
         // A chat of 1 MB fits, and no time goes into remembering it.
         command.args(["--max-model-len", "1000000", "--no-enable-prefix-caching"]);
         let starter = Starter { dir: &dir, node, paced };
         let simulated = starter.run(&mut command, "node", "")?;
-        let mut peers =
-            vec![starter.nginx()?, starter.haproxy()?, starter.bare()?, starter.sluice()?];
+        let mut peers = vec![
+            starter.nginx()?,
+            starter.haproxy()?,
+            starter.bare()?,
+            starter.sluice("sluice", 1)?,
+        ];
+        peers.push(starter.sluice("sluice, 8 nodes", 8)?);
         if let Some(routers) = routers {
             for name in ["sglang-router", "vllm-router"] {
                 peers.push(starter.router(name, routers)?);
@@ -226,25 +233,30 @@ backend paced
         self.peer(("bare", address), command, ("", ""))
     }
 
-    fn sluice(&self) -> Result<Peer, String> {
+    /// The gateway, before so many nodes: one process that answers at as many addresses of loopback.
+    fn sluice(&self, name: &'static str, nodes: u8) -> Result<Peer, String> {
         let (address, admin) = (free_port()?, free_port()?);
         let Self { node, paced, .. } = self;
+        let urls = (1..=nodes).map(|last| format!("\"http://127.0.0.{last}:{}\"", node.port()));
+        let urls = urls.collect::<Vec<_>>().join(", ");
         let routes = format!(
             r#"upstreams:
-  node: {{ kind: vllm, nodes: ["http://{node}"], key: {NODE_KEY}, models: [m] }}
-  paced: {{ kind: vllm, nodes: ["http://{paced}"], key: {NODE_KEY}, models: [m] }}
+  node: {{ kind: vllm, nodes: [{urls}], key: {NODE_KEY}, models: [m] }}
+  paced: {{ kind: vllm, nodes: ["http://{paced}"], key: {NODE_KEY}, models: [m], health: off }}
 routes:
   - {{ path: {PACED_PATH}, methods: [POST], upstream: paced }}
   - {{ preset: vllm, upstream: node }}
 "#
         );
         let keys = format!("keys: [{{ name: client, key: {KEY}, models: [m] }}]\n");
-        self.write("config/routes.yaml", &routes)?;
-        let written = self.write("config/keys.yaml", &keys)?;
+        let config = format!("config-{nodes}");
+        fs::create_dir_all(self.dir.join(&config)).map_err(|error| error.to_string())?;
+        self.write(&format!("{config}/routes.yaml"), &routes)?;
+        let written = self.write(&format!("{config}/keys.yaml"), &keys)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command.arg("serve").arg("--config").arg(written.with_file_name(""));
         command.args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
-        self.peer(("sluice", address), command, (&format!("{routes}{keys}"), ""))
+        self.peer((name, address), command, (&format!("{routes}{keys}"), ""))
     }
 
     fn router(&self, name: &'static str, environment: &Path) -> Result<Peer, String> {

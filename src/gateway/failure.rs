@@ -63,7 +63,7 @@ pub(super) fn is_broken_connection(error: &Error) -> bool {
 }
 
 /// What a failure is called where nobody gave it a name on its way.
-fn name_of(error: &Error) -> Refusal {
+pub(super) fn name_of(error: &Error) -> Refusal {
     match (error.esource(), error.etype()) {
         (ErrorSource::Upstream, _) if is_timeout(error) => Refusal::UpstreamTimeout,
         (ErrorSource::Upstream, _) => {
@@ -145,6 +145,14 @@ impl Gateway {
         if fault != Fault::Timeout || !forward.impatient {
             ctx.node_failed(fault);
         }
+    }
+
+    /// A node broke off a stream, whose client was told in the stream.
+    pub(super) fn broke_off(&self, error: &Error, ctx: &mut RequestContext) {
+        let refusal = name_of(error);
+        self.metrics.refused(refusal.code());
+        ctx.refused = Some(refusal);
+        self.try_failed(ctx, if is_timeout(error) { Fault::Timeout } else { Fault::Broken });
     }
 
     /// The client left. The proxy has let the node's connection go just before it calls `error_while_proxy`: over HTTP/1.1

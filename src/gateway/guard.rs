@@ -101,6 +101,7 @@ impl Gateway {
         self.try_failed(ctx, fault);
         self.metrics.refused(refusal.code());
         ctx.refused = Some(refusal);
+        ctx.downstream.told();
         if let Some(guard) = &mut ctx.answer.guard {
             guard.over = true;
         }

@@ -58,7 +58,7 @@ use crate::upstream::breaker::Fault;
 use crate::upstream::client::Client;
 use crate::upstream::connection;
 use crate::upstream::refresh::Refresher;
-use downstream::Event;
+use downstream::{Event, Farewell};
 use reply::Stop;
 
 /// The gateway: what all requests share.
@@ -158,7 +158,8 @@ impl ProxyHttp for Gateway {
         *request = forward::request(session, ctx, pieces.as_ref(), request.version)?;
         if let Some(forward) = &ctx.forward {
             let limits = forward.limits(self.limits.sse_keepalive);
-            ctx.downstream.install(session, pieces, limits);
+            let farewell = Farewell { dialect: ctx.dialect, id: ctx.id.clone() };
+            ctx.downstream.install(session, pieces, limits, farewell);
         }
         Ok(())
     }
@@ -274,6 +275,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) {
         ctx.downstream.remove(session);
+        if let Some(error) = ctx.downstream.broke() {
+            self.broke_off(&error, ctx);
+        }
         if error.is_some_and(failure::is_clients) {
             ctx.client_left = true;
         }

@@ -10,12 +10,14 @@
 //!
 //! So at the end of the first hook a stand-in takes the session's place and serves the saved pieces. It stays while the
 //! node is waited for, since the same call then watches for the client's leaving: there, and nowhere else, a clock can
-//! be looked at. Three things come of it:
+//! be looked at. Four things come of it:
 //!
 //! - **A head waits for its first byte** (`response_duplex_vec` gets heads and bodies): a node that dies or falls silent
 //!   after the head of its stream can still be replaced.
 //! - **Limits of our own.** One that is over is an error of that call. The proxy takes it for the client's; [`is_over`]
 //!   tells.
+//! - **A stream that its node breaks off ends well**, with an event that says why: the client's connection lives on, and its next
+//!   request does not run into a closed one.
 //! - **Comments.** That call sits in a `select!` that may drop it half way, so nothing is written there: it gives an
 //!   empty piece and says, once, that the body is not done. The proxy then leaves the `select!` for
 //!   `request_body_filter`, where anything may be written, and sends no empty piece to the node.
@@ -38,6 +40,7 @@ use std::time::Instant;
 
 use http::header;
 use parking_lot::Mutex;
+use pingora::Error;
 use pingora::http::ResponseHeader;
 use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::Session;
@@ -45,6 +48,8 @@ use pingora_proxy::Session;
 pub(super) use clock::{Limits, is_over, is_total, total_is_over};
 use session::StandIn;
 
+use crate::refusal::Dialect;
+use crate::wire::ids::RequestId;
 use crate::wire::splice::Pieces;
 
 /// What a client of an event stream is told while its node is silent: nothing, to whoever reads events.
@@ -60,6 +65,8 @@ struct Shared {
     written: AtomicBool,
     /// A write was begun and not ended.
     torn: AtomicBool,
+    /// The client was told already that the stream is over.
+    told: AtomicBool,
 }
 
 /// What a stand-in leaves behind.
@@ -67,6 +74,14 @@ struct Shared {
 struct Home {
     session: Option<ServerSession>,
     left_at: Option<Instant>,
+    broke: Option<Box<Error>>,
+}
+
+/// How a stream is ended that its node has broken off: in words that its client reads.
+#[derive(Debug, Clone)]
+pub(super) struct Farewell {
+    pub(super) dialect: Dialect,
+    pub(super) id: RequestId,
 }
 
 /// Why the proxy has come by `request_body_filter`.
@@ -95,13 +110,14 @@ impl Downstream {
         session: &mut Session,
         pieces: Option<Pieces>,
         limits: Limits,
+        farewell: Farewell,
     ) {
         self.remove(session);
         self.hands_over = limits.end_with_first_byte(Instant::now());
         let shared = self.shared.get_or_insert_default().clone();
         // The session is moved, its box stays: nothing is asked of the allocator but room for the stand-in.
         let real = mem::replace(&mut *session.downstream_session, nobody());
-        let stand_in = StandIn::new(real, shared, pieces, limits);
+        let stand_in = StandIn::new((real, shared), pieces, limits, farewell);
         *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
         self.installed = true;
     }
@@ -141,6 +157,18 @@ impl Downstream {
     /// A write to the client was broken off half way: its stream can only be cut.
     pub(super) fn is_torn(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.torn.load(Relaxed))
+    }
+
+    /// The node broke off a stream that has begun, which was ended with an event that says so: the proxy saw a good end.
+    pub(super) fn broke(&self) -> Option<Box<Error>> {
+        self.shared.as_ref()?.home.lock().broke.take()
+    }
+
+    /// The client is told that the stream is over, by an event that goes to it now: nothing may follow.
+    pub(super) fn told(&self) {
+        if let Some(shared) = &self.shared {
+            shared.told.store(true, Relaxed);
+        }
     }
 
     /// When the client was seen to have left, while a stand-in was there to see it. Known after [`Downstream::remove`].

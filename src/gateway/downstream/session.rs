@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::protocols::Digest;
@@ -19,8 +19,9 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::time::Sleep;
 
+use super::super::failure;
 use super::clock::{self, Clock, Limits, Ring};
-use super::{Shared, has_begun, is_stream, nobody};
+use super::{Farewell, Shared, has_begun, is_stream, nobody};
 use crate::wire::events::Tail;
 use crate::wire::splice::Pieces;
 
@@ -39,6 +40,10 @@ pub(super) struct StandIn {
     head: Option<Box<ResponseHeader>>,
     /// What the client has of the stream.
     tail: Tail,
+    /// It is a stream to which an event of ours can be added: one without a length.
+    open_ended: bool,
+    farewell: Farewell,
+    broke: Option<Box<Error>>,
     /// The next question whether the body is done is about a comment.
     comment: bool,
     left_at: Option<Instant>,
@@ -49,16 +54,17 @@ impl Drop for StandIn {
         let mut home = self.shared.home.lock();
         home.session = Some(mem::replace(&mut self.real, nobody()));
         home.left_at = home.left_at.or(self.left_at);
+        home.broke = self.broke.take();
     }
 }
 
 impl StandIn {
     /// Stands in for `real`, which goes home to `shared` when it is dropped.
     pub(super) fn new(
-        real: ServerSession,
-        shared: Arc<Shared>,
+        (real, shared): (ServerSession, Arc<Shared>),
         pieces: Option<Pieces>,
         limits: Limits,
+        farewell: Farewell,
     ) -> Self {
         let clock = Clock::new(limits, Instant::now(), has_begun(real.response_written()));
         Self {
@@ -70,6 +76,9 @@ impl StandIn {
             clock,
             head: None,
             tail: Tail::default(),
+            open_ended: false,
+            farewell,
+            broke: None,
             comment: false,
             left_at: None,
         }
@@ -91,8 +100,12 @@ impl StandIn {
     fn sort(&mut self, mut tasks: Vec<HttpTask>) -> Result<(Vec<HttpTask>, bool)> {
         let begun = has_begun(self.real.response_written());
         let (bytes, end) = self.look_at(&tasks);
-        if !bytes && !end {
+        let breaks = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
+        if !(bytes || end || breaks && self.shared.written.load(Relaxed)) {
             return Ok((self.keep_head(tasks, begun)?, false));
+        }
+        if bytes || self.shared.written.load(Relaxed) {
+            self.end_well(&mut tasks);
         }
         if begun {
             tasks.retain(|task| !matches!(task, HttpTask::Header(..)));
@@ -100,6 +113,26 @@ impl StandIn {
             tasks.insert(0, HttpTask::Header(head, false));
         }
         Ok((tasks, bytes))
+    }
+
+    /// Ends a stream that its node has broken off after a whole event: as the proxy would, but with a good end.
+    fn end_well(&mut self, tasks: &mut [HttpTask]) {
+        let Some(last) = tasks.last_mut() else { return };
+        if let HttpTask::Failed(_) = last
+            && self.open_ended
+            && self.tail.begun()
+            && self.tail.between_events()
+        {
+            let failed = mem::replace(last, HttpTask::Body(None, true));
+            let HttpTask::Failed(error) = failed else { return };
+            if self.shared.told.load(Relaxed) {
+                return;
+            }
+            let Farewell { dialect, id } = &self.farewell;
+            let event = failure::name_of(&error).event(*dialect, id.as_str());
+            *last = HttpTask::Body(Some(event.into()), true);
+            self.broke = Some(error);
+        }
     }
 
     /// Whether there are bytes of a body in `tasks`, and whether they end it.
@@ -110,6 +143,7 @@ impl StandIn {
                 HttpTask::Header(head, end) => {
                     if is_stream(head) {
                         self.clock.stream_begins(Instant::now());
+                        self.open_ended = !head.headers.contains_key(header::CONTENT_LENGTH);
                     }
                     ends |= *end;
                 }

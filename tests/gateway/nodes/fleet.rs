@@ -97,15 +97,20 @@ async fn clients_that_leave_at_any_moment_leave_nothing_behind() {
         lanes.spawn(async move {
             let mut body = chat("m");
             body["stream"] = (number % 2 == 0).into();
-            body["max_tokens"] = 30.into();
+            body["max_tokens"] = 60.into();
             let asked = client.post(&url).bearer_auth(KEY).json(&body).send();
-            let whole = async {
+            // A third leaves: after some pieces of a stream, or after 0 to 40 ms, on its way or waiting.
+            let leaves = number % 3 == 0;
+            let pieces = if leaves && number % 2 == 0 { 1 + number % 5 } else { u64::MAX };
+            let patience = if leaves && number % 2 == 1 { number % 41 } else { 60_000 };
+            let read = async {
                 let mut stream = asked.await.unwrap().bytes_stream();
-                while let Some(Ok(_)) = stream.next().await {}
+                let mut read = 0;
+                while read < pieces && stream.next().await.is_some_and(|piece| piece.is_ok()) {
+                    read += 1;
+                }
             };
-            // A third leaves after 0 to 40 ms: on its way, waiting, in the middle of a stream.
-            let patience = if number % 3 == 0 { number % 41 } else { 60_000 };
-            let _left = tokio::time::timeout(Duration::from_millis(patience), whole).await;
+            let _left = tokio::time::timeout(Duration::from_millis(patience), read).await;
         });
     }
     while within(lanes.join_next()).await.is_some() {}
