@@ -133,7 +133,7 @@ async fn a_retry_after_comments_is_one_clean_stream() {
         assert_eq!(without_comments(&text), EVENTS.concat());
     }
     let lines = gateway.log_lines(2).await;
-    assert!(lines.iter().all(|line| line["tries"] == 2), "{lines:?}");
+    assert!(lines.iter().all(|line| line["tries"].as_u64() >= Some(2)), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod held;
 mod last_words;
 mod leaving;
 mod limits;
+mod recorded;
 mod reuse;
 
 use std::net::SocketAddr;
