@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
-use super::downstream::{has_begun, is_over};
+use super::downstream::{has_begun, is_over, is_total};
 use super::{Gateway, forward, reply};
 use crate::metrics::{Failure, Phase};
 use crate::refusal::Refusal;
@@ -77,6 +77,14 @@ pub(super) fn name_of(error: &Error) -> Refusal {
     }
 }
 
+impl RequestContext {
+    fn count_failure(&self, how: Failure) {
+        if let Some(forward) = &self.forward {
+            forward.route.upstream.metrics.failed(how);
+        }
+    }
+}
+
 impl Gateway {
     /// Looks at the status of a node's answer: whether it may go on, must be tried again, or says that we are set up
     /// wrongly.
@@ -131,7 +139,7 @@ impl Gateway {
             Fault::Status | Fault::ShuttingDown => None,
         };
         if let Some(how) = how {
-            forward.route.upstream.metrics.failed(how);
+            ctx.count_failure(how);
         }
         // A client that waits for less than the configuration lets it has found nothing out about the node.
         if fault != Fault::Timeout || !forward.impatient {
@@ -221,12 +229,14 @@ impl Gateway {
             return true;
         }
         if ctx.failure.is_none() && !ctx.answer.is_over() {
-            let fault = match error.etype() {
-                _ if timed_out => Fault::Timeout,
-                kind if *kind == DIED => Fault::Died,
-                _ => Fault::Broken,
-            };
-            self.try_failed(ctx, fault);
+            match error.etype() {
+                // Its head has told the node's health already, and a long answer tells nothing of it.
+                ErrorType::HTTPStatus(_) => ctx.count_failure(Failure::Broken),
+                _ if is_total(error) => ctx.count_failure(Failure::Timeout),
+                _ if timed_out => self.try_failed(ctx, Fault::Timeout),
+                kind if *kind == DIED => self.try_failed(ctx, Fault::Died),
+                _ => self.try_failed(ctx, Fault::Broken),
+            }
         }
         if bound || timed_out || !ctx.may_send_again() {
             return false;

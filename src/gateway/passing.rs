@@ -9,7 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
-use super::downstream::{COMMENT, has_begun, is_stream, over};
+use super::downstream::{COMMENT, has_begun, is_stream, total_is_over};
 use super::guard::Guard;
 use super::last_words::Said;
 use super::{Gateway, forward};
@@ -79,7 +79,7 @@ impl Gateway {
         if let Some(until) = ctx.forward.as_ref().and_then(|forward| forward.total_until)
             && Instant::now() >= until
         {
-            return Err(over("not over in time"));
+            return Err(total_is_over());
         }
         if let Some(words) = &mut ctx.answer.last_words {
             let said = words.hear(body.as_ref(), end);

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorType};
 
-/// The word that marks an error as a limit of ours.
-const OVER: &str = "node too slow";
+/// Limits of ours, as errors tell them.
+const FIRST_BYTE: &str = "no first byte in time";
+const IDLE: &str = "silent for too long";
+const TOTAL: &str = "not over in time";
 
 /// How long a limit that is over is looked at again: a process that got no CPU for a while must not blame the node,
 /// whose bytes may be waiting to be read.
@@ -117,11 +119,11 @@ impl Clock {
     /// The limit that is over first.
     fn limit(&self) -> (Instant, &'static str) {
         let of_phase = match self.last {
-            None => (self.limits.first_byte_until, "no first byte in time"),
-            Some(last) => (last + self.limits.idle, "silent for too long"),
+            None => (self.limits.first_byte_until, FIRST_BYTE),
+            Some(last) => (last + self.limits.idle, IDLE),
         };
         match self.limits.total_until {
-            Some(until) if until < of_phase.0 => (until, "not over in time"),
+            Some(until) if until < of_phase.0 => (until, TOTAL),
             _ => of_phase,
         }
     }
@@ -132,13 +134,23 @@ impl Clock {
 }
 
 /// The error that tells of a limit of ours. The proxy takes it for the client's.
-pub(in crate::gateway) fn over(name: &'static str) -> Box<Error> {
-    Error::explain(ErrorType::Custom(OVER), name)
+pub(super) fn over(limit: &'static str) -> Box<Error> {
+    Error::new(ErrorType::Custom(limit))
+}
+
+/// The same of the limit of the whole answer.
+pub(in crate::gateway) fn total_is_over() -> Box<Error> {
+    over(TOTAL)
 }
 
 /// True for a limit of ours.
 pub(in crate::gateway) fn is_over(error: &Error) -> bool {
-    *error.etype() == ErrorType::Custom(OVER)
+    matches!(error.etype(), ErrorType::Custom(FIRST_BYTE | IDLE | TOTAL))
+}
+
+/// True for that of the whole answer, which tells nothing of its node.
+pub(in crate::gateway) fn is_total(error: &Error) -> bool {
+    *error.etype() == ErrorType::Custom(TOTAL)
 }
 
 #[cfg(test)]
@@ -175,9 +187,9 @@ mod tests {
         // The alarm is where it was; nothing is over.
         assert_eq!(clock.ring(now + 10 * SECOND, true), Ring::Wait);
         assert_eq!(clock.next(), now + 12 * SECOND);
-        assert_eq!(twice(&mut clock, now + 12 * SECOND), Ring::Over("silent for too long"));
+        assert_eq!(twice(&mut clock, now + 12 * SECOND), Ring::Over(IDLE));
         let mut clock = Clock::new(limits(now), now, false);
-        assert_eq!(twice(&mut clock, now + 10 * SECOND), Ring::Over("no first byte in time"));
+        assert_eq!(twice(&mut clock, now + 10 * SECOND), Ring::Over(FIRST_BYTE));
     }
 
     #[test]
@@ -187,7 +199,7 @@ mod tests {
         let mut clock = Clock::new(total, now, false);
         assert_eq!(clock.next(), now + 5 * SECOND);
         clock.wrote(now + 4 * SECOND);
-        assert_eq!(twice(&mut clock, now + 5 * SECOND), Ring::Over("not over in time"));
+        assert_eq!(twice(&mut clock, now + 5 * SECOND), Ring::Over(TOTAL));
     }
 
     #[test]
@@ -228,7 +240,7 @@ mod tests {
         assert_eq!(clock.ring(now + 2 * SECOND, true), Ring::Comment);
         clock.commented(now + 2 * SECOND, now + 7 * SECOND);
         assert_eq!(twice(&mut clock, now + 7 * SECOND), Ring::Wait);
-        assert_eq!(twice(&mut clock, now + 8 * SECOND), Ring::Over("silent for too long"));
+        assert_eq!(twice(&mut clock, now + 8 * SECOND), Ring::Over(IDLE));
     }
 
     #[test]

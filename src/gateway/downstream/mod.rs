@@ -45,7 +45,7 @@ use pingora::http::ResponseHeader;
 use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::Session;
 
-pub(super) use clock::{Limits, is_over, over};
+pub(super) use clock::{Limits, is_over, is_total, total_is_over};
 use session::StandIn;
 
 use crate::refusal::Dialect;

@@ -60,9 +60,9 @@ async fn a_death_told_in_a_stream_is_its_error_and_its_end() {
                 assert_eq!(code_at_end(&text), "upstream_error");
                 assert!(!text.contains("EngineCore") && !text.contains("[DONE]"), "{text:?}");
             }
+            let lines = gateway.log_lines(2).await;
             assert_eq!(failures(&gateway, "died"), 2.0);
             assert_eq!(gateway.series("sluice_upstream_failures_total"), 2.0);
-            let lines = gateway.log_lines(2).await;
             assert!(lines.iter().all(|line| line["error"] == "upstream_error"), "{lines:?}");
         }
     }
@@ -123,11 +123,12 @@ async fn a_node_that_tells_of_its_death_and_hangs_is_told_of_once() {
     .await;
     for keepalive in ["50ms", "0"] {
         let (gateway, clients) =
-            gateway(node.addr, ", timeouts: { first_byte: 300ms, idle: 300ms }", keepalive).await;
+            gateway(node.addr, ", timeouts: { first_byte: 1s, idle: 1s }", keepalive).await;
         for client in &clients {
             let (_, text, well) = stream(client, &gateway).await;
             assert!(well && text.matches("\"error\":").count() == 1, "{text:?}");
         }
+        gateway.log_lines(2).await;
         assert_eq!(gateway.series("sluice_upstream_failures_total"), 2.0);
         assert_eq!(gateway.series("sluice_refusals_total"), 2.0);
     }
@@ -156,6 +157,8 @@ async fn a_stream_that_just_ends_is_an_error_and_inside_of_an_event_a_cut() {
             let told = stream(client, &half).await;
             assert_eq!(told, (200, format!("{}data: {{\"half", EVENTS[0]), false));
         }
+        whole.log_lines(2).await;
+        half.log_lines(2).await;
         assert_eq!((failures(&whole, "broken"), failures(&half, "broken")), (2.0, 2.0));
     }
 }
@@ -227,7 +230,7 @@ async fn vllms_death_is_told_in_the_dialect_of_each_path() {
             assert_eq!(error["error"]["code"], "upstream_error", "{path}");
         }
         assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{path}: {text:?}");
-        assert_eq!(gateway.series("sluice_upstream_failures_total"), 1.0, "{path}");
         assert_eq!(gateway.log_lines(1).await[0]["error"], "upstream_error", "{path}");
+        assert_eq!(gateway.series("sluice_upstream_failures_total"), 1.0, "{path}");
     }
 }

@@ -31,7 +31,7 @@ async fn a_stream_that_breaks_or_falls_silent_is_an_error_event() {
             }
         })
         .await;
-        let upstream = ", timeouts: { first_byte: 300ms, idle: 300ms }";
+        let upstream = ", timeouts: { first_byte: 1s, idle: 1s }";
         let (gateway, clients) = gateway(node.addr, upstream, "0").await;
         for client in &clients {
             let (status, text, well) = stream(client, &gateway).await;

@@ -25,7 +25,9 @@ async fn a_node_that_dies_after_its_head_is_asked_again() {
         }
         assert_eq!(node.seen().len(), 4);
         let lines = gateway.log_lines(2).await;
-        assert!(lines.iter().all(|line| line["tries"] == 2 && line["status"] == 200), "{lines:?}");
+        assert!(lines.iter().all(|line| line["status"] == 200), "{lines:?}");
+        // A connection of the pool that its node closed comes on top.
+        assert!(lines.iter().all(|line| line["tries"].as_u64() >= Some(2)), "{lines:?}");
         assert_eq!(gateway.series("sluice_upstream_failures_total"), 2.0);
     }
 }

@@ -26,7 +26,7 @@ async fn one_event_after_a_pause(then: &'static str) -> Scripted {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_byte_may_take_longer_than_later_ones_and_the_other_way_round() {
     let node = one_event_after_a_pause("data: [DONE]\n\n").await;
-    let upstream = ", timeouts: { first_byte: 60s, idle: 50ms }";
+    let upstream = ", timeouts: { first_byte: 60s, idle: 250ms }";
     for keepalive in ["15s", "20ms", "0"] {
         let (gateway, clients) = gateway(node.addr, upstream, keepalive).await;
         for client in &clients {
@@ -39,14 +39,15 @@ async fn the_first_byte_may_take_longer_than_later_ones_and_the_other_way_round(
             peer.send(HEAD.as_bytes()).await;
             peer.chunk(EVENTS[0]).await;
             // Longer than the first byte may take.
-            pause().await;
-            pause().await;
+            for _ in 0..3 {
+                pause().await;
+            }
             peer.chunk("data: [DONE]\n\n").await;
             peer.send(b"0\r\n\r\n").await;
         }
     })
     .await;
-    let upstream = ", timeouts: { first_byte: 500ms, idle: 60s }";
+    let upstream = ", timeouts: { first_byte: 1s, idle: 60s }";
     for keepalive in ["15s", "0"] {
         let (gateway, clients) = gateway(node.addr, upstream, keepalive).await;
         for client in &clients {
@@ -119,7 +120,7 @@ async fn the_total_ends_a_stream_that_lives_and_one_that_never_began() {
     })
     .await;
     for keepalive in ["15s", "0"] {
-        let (gateway, clients) = gateway(node.addr, ", timeouts: { total: 1s }", keepalive).await;
+        let (gateway, clients) = gateway(node.addr, ", timeouts: { total: 2s }", keepalive).await;
         for client in &clients {
             let (status, text, well) = stream(client, &gateway).await;
             assert!(status == 200 && well && text.starts_with(EVENTS[0]), "{text:?}");
@@ -156,7 +157,7 @@ async fn a_slow_client_is_no_silent_node() {
                     let chunk = peer.chunk(&event);
                     tokio::pin!(chunk);
                     // Far longer than the node may be silent.
-                    if tokio::time::timeout(Duration::from_secs(1), &mut chunk).await.is_err() {
+                    if tokio::time::timeout(Duration::from_secs(2), &mut chunk).await.is_err() {
                         let _again = told.try_send(());
                         chunk.await;
                     }
@@ -167,7 +168,7 @@ async fn a_slow_client_is_no_silent_node() {
         }
     })
     .await;
-    let (gateway, clients) = gateway(node.addr, ", timeouts: { idle: 300ms }", "50ms").await;
+    let (gateway, clients) = gateway(node.addr, ", timeouts: { idle: 1s }", "50ms").await;
     for client in &clients {
         let reply = within(ask(client, &gateway).send()).await.unwrap();
         within(held_up.recv()).await.unwrap();

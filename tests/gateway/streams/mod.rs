@@ -8,6 +8,7 @@ mod held;
 mod last_words;
 mod leaving;
 mod limits;
+mod recorded;
 mod reuse;
 
 use std::net::SocketAddr;
@@ -36,7 +37,7 @@ const EVENTS: [&str; 3] = [
 const COMMENT: &str = ": keep-alive\n\n";
 
 /// Far shorter than a node of these tests is silent, far longer than a machine that does something else lets wait.
-const SILENCE: Duration = Duration::from_millis(300);
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// A node is silent for a while.
 async fn pause() {
