@@ -147,6 +147,15 @@ impl Gateway {
         }
     }
 
+    /// There is nobody to connect to. A node whose name has no address is as good as one that takes no connection.
+    pub(super) fn no_peer(&self, mut error: Box<Error>, ctx: &mut RequestContext) -> Box<Error> {
+        if *error.etype() == ErrorType::ConnectNoRoute {
+            self.try_failed(ctx, Fault::Connect);
+            error.set_retry(ctx.may_try_again() && self.retries.retry(Instant::now()));
+        }
+        error
+    }
+
     /// A node broke off a stream, whose client was told in the stream.
     pub(super) fn broke_off(&self, error: &Error, ctx: &mut RequestContext) {
         let refusal = name_of(error);

@@ -126,7 +126,8 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
-        forward::peer(session, ctx, self.limits.sse_keepalive).await
+        let peer = forward::peer(session, ctx, self.limits.sse_keepalive).await;
+        peer.map_err(|error| self.no_peer(error, ctx))
     }
 
     /// The connection of this try is there.

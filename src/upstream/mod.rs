@@ -134,10 +134,11 @@ impl Upstream {
     pub async fn look_up(&self) -> io::Result<()> {
         let Some(url) = &self.name_of_nodes else {
             let members = self.members.load_full();
+            let mut looked_up = Ok(());
             for member in members.iter().filter(|member| member.node.addresses.are_followed()) {
-                member.node.addresses.look_up().await?;
+                looked_up = looked_up.and(member.node.addresses.look_up().await);
             }
-            return Ok(());
+            return looked_up;
         };
         let found = addresses::look_up(self.registry.resolver(), &url.host, url.port).await?;
         let before = self.members.load_full();

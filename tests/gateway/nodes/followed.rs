@@ -83,3 +83,25 @@ async fn a_resolver_that_is_away_takes_no_node_with_it() {
     gateway.after_reload(|| gateway.server.reload()).await;
     assert_eq!(gateway.chat("m").send().await.unwrap().status(), 200);
 }
+
+/// A name among others that nobody knows: its node is one that cannot be reached, and another is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_name_is_not_found_takes_no_request_with_it() {
+    struct Nobody;
+    #[async_trait]
+    impl Resolve for Nobody {
+        async fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+    let one = node(&["m"]).await;
+    let routes = format!(
+        "upstreams:\n  llama: {{ kind: vllm, nodes: ['http://gone:8000', 'http://{}'], models: [m], health: off }}\nroutes:\n  - {{ preset: vllm, upstream: llama }}\n",
+        one.addr()
+    );
+    let gateway = Setup::routes(&routes).resolver(Arc::new(Nobody)).start().await;
+    for _ in 0..8 {
+        assert_eq!(gateway.chat("m").send().await.unwrap().status(), 200);
+    }
+    assert!(gateway.series("sluice_retries_total") >= 1.0);
+}
