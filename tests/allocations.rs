@@ -98,7 +98,7 @@ fn start_gateway(
 ) -> (Server, SocketAddr) {
     let timeouts = "{first_byte: 60s, idle: 60s}";
     let routes = format!(
-        "upstreams: {{node: {{kind: vllm, nodes: [\"http://{node}\"], key: sk-node, models: [m], timeouts: {timeouts}}}}}\nroutes: [{{preset: vllm, upstream: node}}]\n"
+        "upstreams: {{node: {{kind: vllm, nodes: [\"http://{node}\"], key: sk-node, models: [m], health: off, timeouts: {timeouts}}}}}\nroutes: [{{preset: vllm, upstream: node}}]\n"
     );
     std::fs::write(dir.join("routes.yaml"), routes).unwrap();
     let keys = format!("keys: [{{name: client, key: {KEY}, models: [m]}}]\n");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
@@ -30,10 +31,10 @@ use crate::wire::ids::{RequestId, TraceParent};
 use crate::wire::splice::Pieces;
 
 /// The node that answered, or was the last to be tried.
-const NODE: &str = "x-sluice-node";
+const NODE: HeaderName = HeaderName::from_static("x-sluice-node");
 
 /// How many tries it took.
-const ATTEMPTS: &str = "x-sluice-attempts";
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-sluice-attempts");
 
 /// One request. Pingora owns it and lends it to each hook; what it holds is freed however the request ends.
 pub struct RequestContext {
@@ -164,9 +165,14 @@ impl RequestContext {
     /// Where the request was, for those who may know it.
     fn tell_operators(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
         if let Some(node) = self.place.as_ref().map(Place::node).or_else(|| self.tried.last()) {
-            head.insert_header(NODE, node.id.as_str())?;
+            head.insert_header(NODE, node.shown.clone())?;
         }
-        head.insert_header(ATTEMPTS, self.tries).map(drop)
+        let attempts = match self.tries {
+            // As nearly always: a text that is there.
+            1 => HeaderValue::from_static("1"),
+            tries => tries.into(),
+        };
+        head.insert_header(ATTEMPTS, attempts).map(drop)
     }
 
     /// The body as the node gets it.

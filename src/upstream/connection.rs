@@ -62,12 +62,14 @@ impl Connector for Connections {
             .or_err(ErrorType::ConnectError, "the node takes no connection")?;
         socket.set_nodelay(true).or_err(ErrorType::SocketError, "TCP_NODELAY")?;
         let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
+        let owner = Arc::<Owner>::default();
         let stream = NodeStream {
             socket,
             kept: Kept::default(),
             phase: Phase::Head,
             digest,
-            owner: Arc::default(),
+            carried: carrying(&owner),
+            owner,
             last_read: None,
         };
         Ok((Connection::Stream(Box::new(stream)), false))
@@ -169,6 +171,8 @@ struct NodeStream<S = TcpStream> {
     phase: Phase,
     digest: Arc<SocketDigest>,
     owner: Arc<Owner>,
+    /// The same, where Pingora hands it on: it asks for it with each request.
+    carried: Option<Arc<ProxyDigest>>,
     /// When the last bytes came; none on a connection that has not been used.
     last_read: Option<Instant>,
 }
@@ -182,6 +186,12 @@ impl<S> NodeStream<S> {
             node.closed(now.duration_since(last), now);
         }
     }
+}
+
+/// What carries `owner` through Pingora.
+fn carrying(owner: &Arc<Owner>) -> Option<Arc<ProxyDigest>> {
+    let head = ResponseHeader::build(http::StatusCode::OK, Some(0)).ok()?;
+    Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(owner.clone())))))
 }
 
 /// Tells a connection whose it is, where it is one of ours.
@@ -271,8 +281,7 @@ impl GetTimingDigest for NodeStream {
 impl GetProxyDigest for NodeStream {
     /// There is no proxy. This is where a connection can carry something of its user's: see [`belongs_to`].
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        let head = ResponseHeader::build(http::StatusCode::OK, None).ok()?;
-        Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(self.owner.clone())))))
+        self.carried.clone()
     }
 }
 
@@ -347,6 +356,7 @@ mod tests {
             phase: Phase::Head,
             digest,
             owner: Arc::default(),
+            carried: None,
             last_read: None,
         }
     }

@@ -25,6 +25,8 @@ pub struct Node {
     pub url: NodeUrl,
     /// Its URL, or the one of its address.
     pub id: NodeId,
+    /// The same, for answers that name it.
+    pub shown: HeaderValue,
     /// `Host` of the requests that it gets.
     pub host_header: HeaderValue,
     /// Where it is.
@@ -55,6 +57,7 @@ impl Node {
         };
         let addresses = address.map_or_else(|| Addresses::of(&url, resolver), Addresses::fixed);
         Self {
+            shown: HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-")),
             id: id.into(),
             host_header,
             addresses,
