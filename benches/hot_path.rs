@@ -133,8 +133,14 @@ fn admission(snapshot: &Arc<Snapshot>) -> Vec<Step> {
             black_box(routes[0].target(&asked, &members[0].node).unwrap());
         }),
         step("node: the best of 8, and its place given back", move || {
-            let wish =
-                Wish { model: Some("m"), only: None, tried: &[], spare: true, weight: 4_096 };
+            let wish = Wish {
+                model: Some("m"),
+                only: None,
+                any_state: false,
+                tried: &[],
+                spare: true,
+                weight: 4_096,
+            };
             black_box(nodes.upstreams[0].pick(&wish).is_ok());
         }),
         step("id: a new one, and that of a try", || {

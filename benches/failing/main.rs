@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! cargo bench --bench failing                         # all of it, about five minutes
-//! cargo bench --bench failing -- killed,idle,left     # some of it; idle-full takes the 5 s of uvicorn
+//! cargo bench --bench failing -- killed,idle,told     # some of it; idle-full takes the 5 s of uvicorn
 //! ```
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench tells its figures")]
@@ -13,13 +13,14 @@ mod gateway;
 mod idle;
 mod killed;
 mod left;
+mod told;
 
 use std::process::ExitCode;
 
 /// How a part ends: with its figures, or with what is wrong.
 type Done = Result<String, String>;
 
-const PARTS: [&str; 4] = ["killed", "idle", "idle-full", "left"];
+const PARTS: [&str; 5] = ["killed", "idle", "idle-full", "left", "told"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             "idle" => runtime.block_on(idle::run(idle::QUICK)),
             "idle-full" => runtime.block_on(idle::run(idle::FULL)),
             "left" => runtime.block_on(left::run()),
+            "told" => runtime.block_on(told::run()),
             _ => Err(format!("unknown; there are {}", PARTS.join(", "))),
         };
         match done {

@@ -110,7 +110,7 @@ impl Admin {
             return error(StatusCode::BAD_REQUEST, "name a node with `?node=URL`");
         };
         let nodes = self.registry.nodes();
-        let found: Vec<_> = nodes.iter().filter(|node| node.id.as_str() == named).collect();
+        let found: Vec<_> = nodes.iter().filter(|node| node.is_called(&named)).collect();
         if found.is_empty() {
             return error(StatusCode::NOT_FOUND, "there is no such node");
         }

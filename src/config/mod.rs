@@ -112,6 +112,8 @@ pub struct UpstreamConfig {
     pub timeouts: Timeouts,
     /// How long an idle connection to a node is kept: below uvicorn's 5 s.
     pub keepalive_idle: Duration,
+    /// HTTP/2 is spoken to `https` nodes that offer it.
+    pub http2: bool,
     /// Tries in all, at least 1.
     pub attempts: usize,
     /// Where it comes from.

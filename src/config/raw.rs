@@ -99,6 +99,8 @@ pub(super) struct RawUpstream {
     /// How long an idle connection to a node is kept. Default: `4s`, below uvicorn's 5 s.
     #[schemars(with = "Option<forms::Wait>")]
     pub(super) keepalive_idle: Option<String>,
+    /// Whether HTTP/2 is spoken to `https` nodes that offer it. Default: `false`; vLLM's server has none.
+    pub(super) http2: Option<Written<bool>>,
     /// Whether a request that failed before its first byte is sent again.
     pub(super) retry: Option<RawRetry>,
 }

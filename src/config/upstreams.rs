@@ -154,6 +154,7 @@ pub(super) fn with_defaults(name: UpstreamName, kind: Kind, nodes: Nodes) -> Ups
             total: None,
         },
         keepalive_idle: defaults::KEEPALIVE_IDLE,
+        http2: false,
         attempts: defaults::ATTEMPTS,
         declared: Declared::Named,
     }
@@ -184,6 +185,10 @@ fn upstream(
     let keepalive = raw
         .keepalive_idle
         .and_then(|text| report.take(&at.key("keepalive_idle"), &text, values::wait(&text)));
+    let http2 = raw.http2.and_then(|written| {
+        let truth = values::one_of(&written.text, &[("true", true), ("false", false)]);
+        report.take(&at.key("http2"), &written.text, truth)
+    });
     let attempts = raw.retry.and_then(|retry| retry.attempts).and_then(|whole| {
         let attempts = values::within(whole.0, 1..=defaults::ATTEMPTS_MAX);
         report.take(&at.key("retry").key("attempts"), &whole.0.to_string(), attempts)
@@ -195,6 +200,7 @@ fn upstream(
         health,
         timeouts,
         keepalive_idle: keepalive.unwrap_or(defaults::KEEPALIVE_IDLE),
+        http2: http2.unwrap_or_default(),
         attempts: attempts.map_or(Some(defaults::ATTEMPTS), |count| count.try_into().ok())?,
         ..with_defaults(UpstreamName::from(name), kind?, nodes?)
     })

@@ -83,7 +83,7 @@ impl AnswerSoFar {
         self.bound = true;
     }
 
-    /// The client knows already that the answer broke.
+    /// The client has all of the answer, or knows already that it broke.
     pub(super) fn is_over(&self) -> bool {
         self.guard.as_ref().is_some_and(Guard::is_over)
     }

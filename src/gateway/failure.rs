@@ -58,7 +58,11 @@ const DIED: ErrorType = ErrorType::Custom("node died");
 pub(super) fn is_broken_connection(error: &Error) -> bool {
     matches!(
         error.etype(),
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+        ErrorType::ConnectionClosed
+            | ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::H2Error
+            | ErrorType::InvalidH2
     ) || *error.etype() == DIED
 }
 
@@ -200,7 +204,8 @@ impl Gateway {
             let answer = self.refuse(ctx, refusal);
             reply::send(session, ctx, answer).await
         } else {
-            if ctx.answer.is_over() {
+            let between = ctx.answer.tail.is_some_and(|tail| tail.between_events());
+            if ctx.answer.is_over() && between {
                 if !ctx.downstream.is_torn() {
                     ctx.client_left |= session.write_response_body(None, true).await.is_err();
                 }
@@ -209,12 +214,10 @@ impl Gateway {
             self.metrics.refused(refusal.code());
             let event = refusal.event(ctx.dialect, ctx.id.as_str());
             ctx.refused = Some(refusal);
-            match ctx.answer.tail {
-                // After a part of an event, or of anything but events, only a cut is honest.
-                Some(tail) if tail.between_events() && !ctx.downstream.is_torn() => {
-                    reply::end_stream(session, event).await
-                }
-                _ => Ok(()),
+            // After a part of an event, or of anything but events, only a cut is honest.
+            match between && !ctx.downstream.is_torn() {
+                true => reply::end_stream(session, event).await,
+                false => Ok(()),
             }
         };
         if told.is_err() {

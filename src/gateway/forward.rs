@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, OrErr as _, Result};
+use pingora_core::protocols::ALPN;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
@@ -58,6 +59,9 @@ const IP_BYTES_MAX: usize = 45;
 
 /// Headers that a request has when it leaves, mostly: room for them is made once.
 const HEADERS: usize = 12;
+
+/// Requests on one connection of HTTP/2 to a node: what servers commonly allow (RFC 9113, 6.5.2).
+const STREAMS_PER_CONNECTION: usize = 100;
 
 /// The node, its address of this moment, and how long to wait for it.
 pub(super) async fn peer(
@@ -111,8 +115,13 @@ pub(super) async fn peer(
     peer.options.read_timeout = Some(forward.limits(keepalive).read_timeout(Instant::now()));
     peer.options.write_timeout = Some(left);
     peer.options.idle_timeout = Some(node.idle.limit(upstream.keepalive_idle));
-    if !node.url.tls {
-        peer.options.alpn = connection::protocol();
+    match (node.url.tls, upstream.http2) {
+        (false, _) => peer.options.alpn = connection::protocol(),
+        (true, true) => {
+            peer.options.alpn = ALPN::H2H1;
+            peer.options.max_h2_streams = STREAMS_PER_CONNECTION;
+        }
+        (true, false) => {}
     }
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Ok(Box::new(peer))

@@ -31,9 +31,9 @@ impl Guard {
         Some(Self { end, over: false })
     }
 
-    /// The client knows already that the stream broke.
+    /// The client has all of it: the good end, or that the stream broke.
     pub(super) fn is_over(&self) -> bool {
-        self.over
+        self.over || self.end.is_well()
     }
 
     /// Leaves of a piece what may pass; says how the node has failed, if it has.
@@ -88,7 +88,12 @@ impl Gateway {
             *body = None;
             return Ok(());
         }
-        let Some(fault) = guard.watch(body, end) else { return Ok(()) };
+        let Some(fault) = guard.watch(body, end) else {
+            if guard.is_over() {
+                ctx.downstream.settled();
+            }
+            return Ok(());
+        };
         let mut tail = ctx.answer.tail.unwrap_or_default();
         tail.push(body.as_deref().unwrap_or_default());
         let nothing_sent = !ctx.answer.is_bound() && body.is_none();
@@ -101,7 +106,7 @@ impl Gateway {
         self.try_failed(ctx, fault);
         self.metrics.refused(refusal.code());
         ctx.refused = Some(refusal);
-        ctx.downstream.told();
+        ctx.downstream.settled();
         if let Some(guard) = &mut ctx.answer.guard {
             guard.over = true;
         }

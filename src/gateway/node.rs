@@ -32,7 +32,14 @@ pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()>
         }
         let model = forward.model.as_ref().map(ModelName::as_str);
         let works = forward.fallbacks.is_empty() || upstream.is_up_for(model, Instant::now());
-        let wish = Wish { model, only: forward.only.as_ref(), tried: &ctx.tried, spare, weight };
+        let wish = Wish {
+            model,
+            only: forward.only.as_ref(),
+            any_state: !forward.repeatable || ctx.stored.is_asked(),
+            tried: &ctx.tried,
+            spare,
+            weight,
+        };
         let picked = upstream.pick(&wish);
         let good =
             |place: &Place| works && !wish.tried_at(place.node()) && (spare || !place.is_trial());

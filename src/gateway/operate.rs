@@ -51,10 +51,7 @@ impl Gateway {
         let ids = || members.iter().map(|member| member.node.id.as_str()).collect::<Vec<_>>();
         if let Some(named) = named {
             let named = query::decoded(named).unwrap_or_default();
-            let node = members.iter().find(|member| {
-                let id = member.node.id.as_str();
-                id == named || id.split_once("://").is_some_and(|(_, place)| place == named)
-            });
+            let node = members.iter().find(|member| member.node.is_called(&named));
             let unknown = || format!("There is no such node. There are: {}.", ids().join(", "));
             let node = node.ok_or_else(|| invalid(unknown()))?.node.id.clone();
             return Ok((Some(node), rest.map(|rest| Cow::Owned(rest.into_owned()))));

@@ -17,6 +17,8 @@ pub struct Wish<'w> {
     pub model: Option<&'w str>,
     /// This node and no other.
     pub only: Option<&'w NodeId>,
+    /// Also a node that may get no work: what is asked for is none, as of an operator who takes it back.
+    pub any_state: bool,
     /// Where the request was before: another node, if there is one.
     pub tried: &'w [Arc<Node>],
     /// The request can be sent again if this try fails: it may try a node that was ejected.
@@ -53,6 +55,8 @@ enum Rank {
     /// It was ejected. Where nothing else is left, a node that may work is better than none.
     Ejected,
     EjectedAgain,
+    /// It gets no work, and this is none.
+    Out,
 }
 
 /// The best so far.
@@ -109,8 +113,8 @@ impl Turn {
                 continue;
             }
             let standing = member.node.health.standing(now);
-            let Some((rank, share)) = rank(standing, wish.tried_at(&member.node), wish.spare)
-            else {
+            let known = rank(standing, wish.tried_at(&member.node), wish.spare);
+            let Some((rank, share)) = known.or(wish.any_state.then_some((Rank::Out, 1.0))) else {
                 if let Standing::Out { until: Some(until) } = standing {
                     let wait = until.saturating_duration_since(now);
                     away = Some(away.map_or(wait, |known| known.min(wait)));
@@ -160,7 +164,7 @@ impl Wish<'_> {
 impl Best<'_> {
     fn take(self, wish: &Wish<'_>) -> Place {
         // Whoever comes to an ejected node decides whether it comes back.
-        let trial = !matches!(self.rank, Rank::Up | Rank::UpAgain);
+        let trial = !matches!(self.rank, Rank::Up | Rank::UpAgain | Rank::Out);
         Place::take(self.member.node.clone(), wish.weight, trial)
     }
 }

@@ -13,8 +13,8 @@ pub const SLOW_START: Duration = Duration::from_secs(10);
 /// Its share in the first moment. Not 0: it must get something to become warm.
 const SHARE_MIN: f64 = 0.1;
 
-/// Longest rest that a node may ask for: more would be a typing error, or a node that should be taken out.
-const REST_MAX: Duration = Duration::from_secs(300);
+/// Longest rest that a node is given: who asks for more is asked again after that.
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// The health of one node. Nothing is known at first, which is as good as up.
 #[derive(Debug, Default)]

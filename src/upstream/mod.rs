@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::config::defaults::NODES_MAX;
 use crate::config::{
     Balance, Credential, HealthConfig, Kind, NodeUrl, Nodes, Timeouts, UpstreamConfig,
 };
@@ -51,6 +52,8 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// How long an idle connection to one is kept, at most.
     pub keepalive_idle: Duration,
+    /// HTTP/2 is spoken to `https` nodes that offer it.
+    pub http2: bool,
     /// Tries in all, at least 1.
     pub attempts: usize,
     /// What they serve.
@@ -90,6 +93,7 @@ impl Upstream {
             health: config.health.clone(),
             timeouts: config.timeouts,
             keepalive_idle: config.keepalive_idle,
+            http2: config.http2,
             attempts: config.attempts,
             models: ModelList::new(config.models.clone()),
             metrics: metrics.of_upstream(config.name.as_str()),
@@ -140,7 +144,8 @@ impl Upstream {
             }
             return looked_up;
         };
-        let found = addresses::look_up(self.registry.resolver(), &url.host, url.port).await?;
+        let mut found = addresses::look_up(self.registry.resolver(), &url.host, url.port).await?;
+        found.truncate(NODES_MAX);
         let before = self.members.load_full();
         let member = |address| {
             let node = self.registry.node(url, Some(address));

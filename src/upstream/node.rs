@@ -83,6 +83,12 @@ impl Node {
         }
     }
 
+    /// True where `name` means this node: its URL, or without the scheme.
+    pub fn is_called(&self, name: &str) -> bool {
+        let id = self.id.as_str();
+        id == name || id.split_once("://").is_some_and(|(_, place)| place == name)
+    }
+
     /// Takes note whether a try reached it.
     pub fn reached(&self, yes: bool) {
         if self.reachable.load(Ordering::Relaxed) != yes {

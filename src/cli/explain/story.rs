@@ -264,7 +264,14 @@ impl<'a> Story<'a> {
     fn node(&mut self, chosen: &Chosen) -> Result<Arc<Node>, Refusal> {
         let asked = self.request.model.as_ref();
         let model = chosen.renamed.as_ref().or(asked).map(ModelName::as_str);
-        let wish = Wish { model, only: None, tried: &[], spare: false, weight: weight_of(0) };
+        let wish = Wish {
+            model,
+            only: None,
+            any_state: paths::operates(self.path),
+            tried: &[],
+            spare: false,
+            weight: weight_of(0),
+        };
         let upstream = &chosen.route.upstream;
         let place = upstream.pick(&wish).map_err(|why| match why {
             NoNode::Away(wait) => Refusal::NoHealthyNode { wait },

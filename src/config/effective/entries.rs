@@ -32,6 +32,7 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
         health,
         timeouts,
         keepalive_idle,
+        http2,
         attempts,
         declared,
     } = upstream;
@@ -49,6 +50,7 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
     probed(health.as_ref(), entry, rows);
     waited(timeouts, entry, rows);
     rows.value(entry, "keepalive_idle", wait(*keepalive_idle));
+    rows.value(entry, "http2", http2.to_string());
     rows.value(entry, "retry.attempts", attempts.to_string());
 }
 

@@ -74,6 +74,7 @@ keys:
             "upstreams.llama.timeouts.idle = 2m < default",
             "upstreams.llama.timeouts.total = none < default",
             "upstreams.llama.keepalive_idle = 4s < default",
+            "upstreams.llama.http2 = false < default",
             "upstreams.llama.retry.attempts = 3 < routes.yaml:10:24",
             "routes[0].preset = vllm < routes.yaml:12:15",
             "routes[0].upstream = llama < routes.yaml:12:31",

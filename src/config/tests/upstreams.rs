@@ -13,7 +13,7 @@ fn upstream(fields: &str) -> String {
 #[test]
 fn every_field_is_read_and_the_others_have_defaults() {
     let config = good(&upstream(
-        "kind: openai, key: k, key_header: api-key, key_prefix: '', models: [a/b], balance: round_robin, timeouts: { connect: 500ms, first_byte: 1m30s, idle: 20s, total: 1h }, keepalive_idle: 2s, retry: { attempts: 3 }",
+        "kind: openai, key: k, key_header: api-key, key_prefix: '', models: [a/b], balance: round_robin, timeouts: { connect: 500ms, first_byte: 1m30s, idle: 20s, total: 1h }, keepalive_idle: 2s, http2: true, retry: { attempts: 3 }",
     ));
     let found = &config.upstreams[0];
     assert_eq!(found.kind, Kind::OpenAi);
@@ -31,7 +31,7 @@ fn every_field_is_read_and_the_others_have_defaults() {
             total: Some(3_600 * second),
         }
     );
-    assert_eq!(found.keepalive_idle, Duration::from_secs(2));
+    assert_eq!((found.keepalive_idle, found.http2), (Duration::from_secs(2), true));
     assert_eq!(found.attempts, 3);
     let plain = &good(&upstream("")).upstreams[0];
     assert_eq!((plain.kind, plain.attempts), (Kind::Generic, 2));
@@ -78,6 +78,7 @@ fn values_out_of_bounds_are_refused() {
         "retry: { attempts: -1 }",
         "retry: 2",
         "keepalive_idle: soon",
+        "http2: maybe",
         "models: []",
         "models: [a, a]",
         "models: ['']",

@@ -65,8 +65,8 @@ struct Shared {
     written: AtomicBool,
     /// A write was begun and not ended.
     torn: AtomicBool,
-    /// The client was told already that the stream is over.
-    told: AtomicBool,
+    /// The client has all of the stream, or knows that it broke.
+    settled: AtomicBool,
 }
 
 /// What a stand-in leaves behind.
@@ -164,10 +164,10 @@ impl Downstream {
         self.shared.as_ref()?.home.lock().broke.take()
     }
 
-    /// The client is told that the stream is over, by an event that goes to it now: nothing may follow.
-    pub(super) fn told(&self) {
+    /// The client has all of the stream, or knows that it broke, with what goes to it now: nothing of ours is to follow.
+    pub(super) fn settled(&self) {
         if let Some(shared) = &self.shared {
-            shared.told.store(true, Relaxed);
+            shared.settled.store(true, Relaxed);
         }
     }
 

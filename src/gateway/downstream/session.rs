@@ -125,7 +125,7 @@ impl StandIn {
         {
             let failed = mem::replace(last, HttpTask::Body(None, true));
             let HttpTask::Failed(error) = failed else { return };
-            if self.shared.told.load(Relaxed) {
+            if self.shared.settled.load(Relaxed) {
                 return;
             }
             let Farewell { dialect, id } = &self.farewell;

@@ -62,6 +62,9 @@ async fn a_response_stays_with_the_node_that_made_it() {
     one.refuse().await;
     until(&gateway, one.addr(), "down").await;
     let reply = gateway.get(&format!("/v1/responses/{id}")).send().await.unwrap();
+    assert_eq!(reply.status(), 502);
+    let body = json!({ "model": "m", "input": "More", "previous_response_id": id });
+    let reply = gateway.post("/v1/responses").json(&body).send().await.unwrap();
     assert_eq!(reply.status(), 503);
     within(async {
         let asked = two.requests().into_iter().filter(|came| came.target.ends_with(id.as_str()));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::upstream;
+use super::{QUICK, until, upstream};
 use crate::support::{TestGateway, node, nowhere};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,6 +21,27 @@ async fn all_nodes_are_asked_and_the_answer_says_what_each_said() {
     }
     assert_eq!(gateway.post("/resume").send().await.unwrap().status(), 200);
     assert!(!one.is_paused() && !two.is_paused());
+}
+
+/// What gets no work can still be operated, or nobody could take it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_node_is_resumed_through_the_gateway() {
+    let (one, two) = (node(&["m"]).await, node(&["m"]).await);
+    for nodes in [vec![one.addr()], vec![one.addr(), two.addr()]] {
+        let fields = format!("models: [m], {QUICK}");
+        let gateway = TestGateway::start(&upstream(&nodes, &fields)).await;
+        let at =
+            if nodes.len() > 1 { format!("?node=http://{}", one.addr()) } else { String::new() };
+        assert_eq!(gateway.post(&format!("/pause{at}")).send().await.unwrap().status(), 200);
+        until(&gateway, one.addr(), "paused").await;
+        if nodes.len() == 1 {
+            assert_eq!(gateway.chat("m").send().await.unwrap().status(), 503);
+        }
+        assert_eq!(gateway.get("/metrics").send().await.unwrap().status(), 200);
+        assert_eq!(gateway.post(&format!("/resume{at}")).send().await.unwrap().status(), 200);
+        until(&gateway, one.addr(), "starting").await;
+        assert_eq!(gateway.chat("m").send().await.unwrap().status(), 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,6 @@ pub(crate) mod process;
 mod reload;
 mod starts;
 mod timeouts;
-mod tls;
 mod upstream_keys;
 mod web;
 

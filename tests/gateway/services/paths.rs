@@ -1,9 +1,9 @@
 //! Where a request goes: by its path, by its model, to a node with paths of its own (rows A10, A11).
 
-use super::tls::Tls;
 use super::{code, target};
 use crate::support::gateway::Setup;
 use crate::support::scripted::Scripted;
+use crate::support::tls::Tls;
 use crate::support::{TestGateway, node};
 
 /// What vLLM's server has, but for what the gateway answers itself.

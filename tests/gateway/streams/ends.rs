@@ -234,3 +234,27 @@ async fn vllms_death_is_told_in_the_dialect_of_each_path() {
         assert_eq!(gateway.series("sluice_upstream_failures_total"), 1.0, "{path}");
     }
 }
+
+/// The client has all of it: what its node does then is no failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_breaks_off_after_a_good_end_has_not_failed() {
+    let node = Scripted::start(move |_, mut peer: Peer| async move {
+        peer.request().await;
+        peer.send(HEAD.as_bytes()).await;
+        for event in EVENTS {
+            peer.chunk(event).await;
+        }
+    })
+    .await;
+    for keepalive in ["15s", "0"] {
+        let (gateway, clients) = gateway(node.addr, "", keepalive).await;
+        for client in &clients {
+            let (status, text, well) = stream(client, &gateway).await;
+            assert!(status == 200 && well, "{text:?}");
+            assert_eq!(text, EVENTS.concat());
+        }
+        let lines = gateway.log_lines(2).await;
+        assert!(lines.iter().all(|line| line["error"].is_null()), "{lines:?}");
+        assert_eq!(gateway.series("sluice_upstream_failures_total"), 0.0);
+    }
+}

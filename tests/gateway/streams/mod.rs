@@ -5,6 +5,7 @@ mod comments;
 mod ends;
 mod hand_over;
 mod held;
+mod http2;
 mod last_words;
 mod leaving;
 mod limits;

@@ -3,6 +3,7 @@
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod scripted;
+pub(crate) mod tls;
 
 use std::future::Future;
 use std::time::Duration;

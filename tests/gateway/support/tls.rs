@@ -13,17 +13,23 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 /// A listening TLS server for the name `localhost`.
-pub(super) struct Tls {
-    pub(super) port: u16,
+pub(crate) struct Tls {
+    pub(crate) port: u16,
     dir: tempfile::TempDir,
     _task: JoinSet<()>,
 }
 
 impl Tls {
     /// Hands what comes in over TLS on to `node`.
-    pub(super) async fn before(node: SocketAddr) -> Self {
+    pub(crate) async fn before(node: SocketAddr) -> Self {
+        Self::speaking(b"http/1.1", node).await
+    }
+
+    /// The same; its clients are told that `protocol` is spoken there.
+    pub(crate) async fn speaking(protocol: &[u8], node: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (authority, certified) = certificates();
+        let (authority, mut certified) = certificates();
+        certified.alpn_protocols = vec![protocol.to_vec()];
         std::fs::write(dir.path().join("ca.pem"), authority).unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(certified));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -46,7 +52,7 @@ impl Tls {
     }
 
     /// The authority's certificate.
-    pub(super) fn ca_file(&self) -> PathBuf {
+    pub(crate) fn ca_file(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
     }
 }
