@@ -1,9 +1,15 @@
-//! What a node of vLLM's says with a 500: a fault of the request's, or that the node is shutting down.
+//! What a node of vLLM's says with a 500: a fault of the request's, or that the node comes to its end.
 
 use bytes::{Bytes, BytesMut};
 
-/// What vLLM 0.32 answers between SIGTERM and its end, while its health is still well.
-const SHUTTING_DOWN: &[u8] = b"cannot schedule new futures after shutdown";
+use crate::upstream::breaker::Fault;
+
+/// What vLLM 0.32 says, while its health is still well: between SIGTERM and its end, where it is given time for what runs;
+/// and when its engine is gone, as at a SIGTERM without such time (seen on a real one).
+const WORDS: [(&[u8], Fault); 2] = [
+    (b"cannot schedule new futures after shutdown", Fault::ShuttingDown),
+    (b"EngineCore encountered an issue", Fault::Died),
+];
 
 /// Longest body that is kept back, in bytes. vLLM's is about 130.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
@@ -19,8 +25,8 @@ pub(super) struct LastWords {
 pub(super) enum Said {
     /// Not all: nothing goes on.
     Part,
-    /// The node is shutting down. The body so far, if it is to go on nevertheless.
-    ShuttingDown(Bytes),
+    /// The node comes to its end. The body so far, if it is to go on nevertheless.
+    Last(Fault, Bytes),
     /// Something else: the body so far goes on.
     Other(Bytes),
 }
@@ -29,8 +35,9 @@ impl LastWords {
     /// The next piece.
     pub(super) fn hear(&mut self, piece: Option<&Bytes>, end: bool) -> Said {
         self.kept.extend_from_slice(piece.map_or(&[], |piece| piece));
-        if memchr::memmem::find(&self.kept, SHUTTING_DOWN).is_some() {
-            return Said::ShuttingDown(self.kept.split().freeze());
+        let said = |words: &[u8]| memchr::memmem::find(&self.kept, words).is_some();
+        if let Some((_, fault)) = WORDS.into_iter().find(|(words, _)| said(words)) {
+            return Said::Last(fault, self.kept.split().freeze());
         }
         if end || self.kept.len() > KEPT_BYTES_MAX {
             return Said::Other(self.kept.split().freeze());
@@ -54,7 +61,7 @@ mod tests {
                 Said::Part => words.hear(Some(&Bytes::from_static(&BODY[cut..])), true),
                 said => said,
             };
-            assert!(matches!(said, Said::ShuttingDown(_)), "{cut}");
+            assert!(matches!(said, Said::Last(Fault::ShuttingDown, _)), "{cut}");
         }
     }
 

@@ -15,7 +15,6 @@ use super::last_words::Said;
 use super::{Gateway, forward};
 use crate::config::Kind;
 use crate::refusal::Refusal;
-use crate::upstream::breaker::Fault;
 
 /// The head of a try's answer. That of a stream is kept back until its first byte, and so is a 500 that may say that its
 /// node is shutting down; for any other the real session is back before it is written.
@@ -83,18 +82,16 @@ impl Gateway {
         }
         if let Some(words) = &mut ctx.answer.last_words {
             let said = words.hear(body.as_ref(), end);
-            if matches!(said, Said::ShuttingDown(_)) {
-                ctx.node_failed(Fault::ShuttingDown);
+            if let Said::Last(fault, _) = said {
+                ctx.node_failed(fault);
             }
             *body = match said {
                 Said::Part => None,
-                Said::ShuttingDown(_)
-                    if ctx.may_send_again() && self.retries.retry(Instant::now()) =>
-                {
+                Said::Last(..) if ctx.may_send_again() && self.retries.retry(Instant::now()) => {
                     ctx.failure = None;
-                    return Err(forward::refused_answer(500, "shutting down"));
+                    return Err(forward::refused_answer(500, "last words"));
                 }
-                Said::ShuttingDown(all) | Said::Other(all) => {
+                Said::Last(_, all) | Said::Other(all) => {
                     ctx.answer.last_words = None;
                     Some(all)
                 }

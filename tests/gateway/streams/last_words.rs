@@ -1,4 +1,5 @@
-//! The 500 with which a node of vLLM's refuses what comes between SIGTERM and its end; any other is the client's to see.
+//! The 500s with which a node of vLLM's refuses what comes between SIGTERM and its end, or tells that its engine is gone; any
+//! other is the client's to see.
 
 use super::{EVENTS, HEAD, ask, gateway, read, stream};
 use crate::support::TestGateway;
@@ -7,6 +8,7 @@ use crate::support::scripted::{Peer, Scripted};
 use crate::support::within;
 
 const LEAVING: &str = r#"{"error":{"message":"cannot schedule new futures after shutdown","type":"InternalServerError","param":null,"code":500}}"#;
+const DEAD: &str = r#"{"error":{"message":"EngineCore encountered an issue. See stack trace (above) for the root cause.","type":"InternalServerError","param":null,"code":500}}"#;
 const OTHER: &str = r#"{"error":{"message":"CUDA out of memory","type":"InternalServerError","param":null,"code":500}}"#;
 
 /// A node that answers every second request with a stream, the others with this 500.
@@ -38,8 +40,8 @@ async fn node(body: &'static str, pieces: usize) -> Scripted {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_shutting_down_is_not_the_last_word() {
-    for pieces in [1, 7] {
-        let node = node(LEAVING, pieces).await;
+    for (words, pieces) in [(LEAVING, 1), (LEAVING, 7), (DEAD, 1), (DEAD, 7)] {
+        let node = node(words, pieces).await;
         let (gateway, clients) = gateway(node.addr, "", "15s").await;
         for client in &clients {
             assert_eq!(stream(client, &gateway).await, (200, EVENTS.concat(), true));
