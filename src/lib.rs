@@ -10,7 +10,7 @@
 //!   routes · upstreams · keys                answers
 //! ```
 //!
-//! One process, one runtime, two listeners: the public one, and the operators' with the metrics. Everything that a
+//! One process, one runtime, two listeners: the public one, and the operators', with the metrics and the nodes. Everything that a
 //! reload replaces is one immutable [`Snapshot`](gateway::Snapshot) behind one atomic pointer; each request pins the
 //! snapshot of the moment when it came and is served by that one to its end. Nodes live through reloads
 //! ([`Registry`](upstream::node::Registry)): what they have to do and how they are is their own.
@@ -33,7 +33,7 @@
 //!   know `pingora_proxy`; only [`config`] knows YAML; only [`config`], [`reload`] and [`cli`] read files.
 //! - [`wire`] is pure: bytes in, values out. It knows no socket, no clock and no Pingora.
 //! - A body is never parsed into a tree and never written anew: the model's name is spliced in where it must change.
-//! - What must be given back (memory for bodies, the count of requests under way) is a guard in the request's context:
+//! - What must be given back (memory for bodies, the count of requests under way, the place at a node) is a guard in the request's context:
 //!   it is freed however the request ends.
 //! - What a node keeps for a key is found for that key alone, and only where the node chose its id
 //!   ([`routing::responses`]).
@@ -52,10 +52,10 @@
 //! - **A stream's end is read, not believed** (`wire/stream_end`): vLLM whose engine dies says so in an event, then `[DONE]`,
 //!   and ends the body well. Only the begin of each line is looked at; events that may tell of it wait until they are whole.
 //! - **A node that may be anything is asked for nothing that nobody wanted**: its models are learnt when a choice or a list
-//!   needs them. Only nodes of a known kind are probed, and, where there are several, asked for their models with that.
+//!   needs them. Only nodes of a known kind, or with a path for it, are probed, and, where there are several, asked for their models with that.
 //! - **Load is a guard of the request's**, taken with the choice and dropped with its context: no ending can leak it, and
 //!   nothing else writes it. What others do at a node is what its own gauges show beyond ours.
-//! - **Failures alone close no upstream**: with every node ejected they are all tried, as nginx does. Only probes, operators
+//! - **Failures alone close no upstream**: with every node ejected they are all tried, as nginx does. Only probes (pauses and sleep are what they find, too), operators
 //!   and a node's own `Retry-After` leave nobody to ask.
 //! - **A habit is three**: how long a node keeps idle connections is learnt when it closes three at the same age, since a
 //!   crash closes many at different ones.

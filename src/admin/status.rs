@@ -4,11 +4,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::config::{Balance, Kind};
 use crate::gateway::Snapshot;
 use crate::names::ModelName;
 use crate::upstream::Upstream;
-use crate::upstream::health::Standing;
 use crate::upstream::member::Member;
 
 /// The whole of it.
@@ -80,15 +78,8 @@ impl UpstreamStatus {
         };
         Self {
             upstream: upstream.name.to_string(),
-            kind: match upstream.kind {
-                Kind::Generic => "generic",
-                Kind::OpenAi => "openai",
-                Kind::Vllm => "vllm",
-            },
-            balance: match upstream.balance {
-                Balance::RoundRobin => "round_robin",
-                Balance::LeastLoad => "least_load",
-            },
+            kind: upstream.kind.word(),
+            balance: upstream.balance.word(),
             state,
             nodes,
         }
@@ -105,7 +96,7 @@ impl NodeStatus {
             node: node.id.to_string(),
             state,
             reason,
-            takes_work: matches!(node.health.standing(now), Standing::Up(_)),
+            takes_work: node.health.standing(now).takes_work(),
             in_flight: node.load.requests(),
             load_bytes: node.load.weight(),
             foreign: node.load.foreign(),

@@ -13,7 +13,6 @@ use crate::config::Kind;
 use crate::routing::table::{Route, RouteTable};
 use crate::upstream::Upstream;
 use crate::upstream::client::{Client, Unanswered};
-use crate::upstream::health::Standing;
 use crate::upstream::node::Node;
 
 /// How long a report is good (SPEC 5.2): a storm of probes asks nodes once a second.
@@ -30,7 +29,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Health {
     /// Asked, each node of them.
     probes: Vec<Probe>,
-    /// Not asked: their state is whether the last request reached them.
+    /// Not asked: their state is what requests and operators said of them last.
     watched: Vec<Arc<Upstream>>,
     last: Mutex<Option<(Instant, Arc<Report>)>>,
 }
@@ -168,7 +167,7 @@ impl Probe {
 
 /// The state of a node that is not asked: whether the last request reached it, and what became of those before.
 fn watched(upstream: &Upstream, node: &Node) -> State {
-    let up = matches!(node.health.standing(Instant::now()), Standing::Up(_));
+    let up = node.health.standing(Instant::now()).takes_work();
     State {
         upstream: upstream.name.to_string(),
         url: node.id.to_string(),

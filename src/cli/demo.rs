@@ -19,7 +19,7 @@ pub(super) struct Demo {
     /// Address of the gateway.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Address for operators: metrics.
+    /// Address for operators: metrics, the state of nodes.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9464")]
     admin_listen: SocketAddr,
     /// How many nodes there are.

@@ -42,7 +42,7 @@ struct Cli {
 enum Command {
     /// Run the gateway (the default).
     Serve(Boot),
-    /// Run a gateway, a simulated node and a fresh key on this machine: no GPU, no configuration.
+    /// Run a gateway, simulated nodes and a fresh key on this machine: no GPU, no configuration.
     Demo(demo::Demo),
     /// Run one simulated node: vLLM's API, or Ollama's with `--kind ollama`.
     Sim(crate::sim::Settings),

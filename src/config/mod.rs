@@ -82,7 +82,7 @@ pub struct Config {
 /// What may be assumed of a node (SPEC 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kind {
-    /// Nothing: no active probe, no edit of a body.
+    /// Nothing: no probe unless `health` names a path.
     #[default]
     Generic,
     /// Speaks OpenAI's API.
@@ -118,6 +118,27 @@ pub struct UpstreamConfig {
     pub attempts: usize,
     /// Where it comes from.
     pub declared: Declared,
+}
+
+impl Kind {
+    /// As files write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::OpenAi => "openai",
+            Self::Vllm => "vllm",
+        }
+    }
+}
+
+impl Balance {
+    /// As files write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastLoad => "least_load",
+        }
+    }
 }
 
 /// Where an upstream's nodes are.

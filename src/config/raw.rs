@@ -13,12 +13,12 @@ use serde_yaml::{Mapping, Value};
 use super::defaults::NODES_MAX;
 use super::schema::{self, forms};
 
-/// Which paths exist, and which node answers them. Live: a change takes effect within a second.
+/// Which paths exist, and which nodes answer them. Live: a change takes effect within a second.
 #[derive(Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with `routes`")]
 #[schemars(title = "routes.yaml")]
 pub(super) struct RawRoutesFile {
-    /// Nodes by name: several routes may lead to one.
+    /// Groups of nodes by name: several routes may lead to one.
     #[schemars(with = "Option<BTreeMap<String, RawUpstream>>")]
     #[schemars(extend("propertyNames" = forms::upstream_name()))]
     pub(super) upstreams: Option<Mapping>,
@@ -92,7 +92,8 @@ pub(super) struct RawUpstream {
     /// Which node a request goes to: the one with the least to do (`least_load`, default), or each in turn.
     #[schemars(with = "Option<forms::BalanceWord>")]
     pub(super) balance: Option<String>,
-    /// How nodes are probed; `off`: they are not. Default: for `generic` off, for the other kinds on.
+    /// How nodes are probed; `off`: they are not. Default: for `generic` off, for the other kinds on. Of `vllm` the load and
+    /// pauses are asked for, too.
     pub(super) health: Option<RawHealth>,
     /// How long a node is waited for.
     pub(super) timeouts: Option<RawTimeouts>,

@@ -113,7 +113,7 @@ macro_rules! settings {
 settings! {
     /// Where applications connect. `HOST` and `PORT` each replace their half.
     listen: SocketAddr = "127.0.0.1:8080", read::address, legacy "HOST, PORT";
-    /// Where operators connect: metrics.
+    /// Where operators connect: metrics, the state of nodes, drain and undrain.
     admin_listen: SocketAddr = "127.0.0.1:9464", read::address;
     /// Worker threads; 0 for one per core.
     threads: usize = "0", read::threads;

@@ -70,8 +70,8 @@ pub struct RequestContext {
     pub(super) node_address: Option<SocketAddr>,
     /// The next try is at the same node.
     pub(super) same_node: bool,
-    /// The node of this try failed it.
-    pub(super) fault_met: bool,
+    /// What this try tells of its node is told: it failed, or nothing can be known.
+    pub(super) node_told: bool,
     /// What the failure that is on its way through Pingora is called.
     pub(super) failure: Option<Refusal>,
     /// The end of the request, for the log, where it is not a node's answer.
@@ -142,7 +142,7 @@ impl RequestContext {
             met_stale: false,
             node_address: None,
             same_node: false,
-            fault_met: false,
+            node_told: false,
             failure: None,
             refused: None,
             client_left: false,
@@ -167,7 +167,7 @@ impl RequestContext {
         if let Some(node) = self.place.as_ref().map(Place::node).or_else(|| self.tried.last()) {
             head.insert_header(NODE, node.shown.clone())?;
         }
-        let attempts = match self.tries {
+        let attempts = match self.counted_tries() {
             // As nearly always: a text that is there.
             1 => HeaderValue::from_static("1"),
             tries => tries.into(),
@@ -184,11 +184,15 @@ impl RequestContext {
         })
     }
 
+    /// Tries so far, without the one that met a pooled connection which its node had closed.
+    pub(super) fn counted_tries(&self) -> usize {
+        self.tries - usize::from(self.met_stale)
+    }
+
     /// True where a try is left, for a request that was not sent.
     pub(super) fn may_try_again(&self) -> bool {
-        let counted = self.tries - usize::from(self.met_stale);
         self.forward.as_ref().is_some_and(|forward| {
-            counted < forward.route.upstream.attempts && forward.is_in_time()
+            self.counted_tries() < forward.route.upstream.attempts && forward.is_in_time()
         })
     }
 

@@ -131,9 +131,9 @@ impl Gateway {
         Ok(())
     }
 
-    /// A try failed, by its node's fault: told from here alone.
+    /// A try failed before its answer's good end: counted, and told of its node.
     pub(super) fn try_failed(&self, ctx: &mut RequestContext, fault: Fault) {
-        let Some(forward) = &ctx.forward else { return };
+        let impatient = ctx.forward.as_ref().is_some_and(|forward| forward.impatient);
         let how = match fault {
             Fault::Connect => Some(Failure::Connect),
             Fault::Timeout => Some(Failure::Timeout),
@@ -146,8 +146,9 @@ impl Gateway {
             ctx.count_failure(how);
         }
         // A client that waits for less than the configuration lets it has found nothing out about the node.
-        if fault != Fault::Timeout || !forward.impatient {
-            ctx.node_failed(fault);
+        match fault == Fault::Timeout && impatient {
+            true => ctx.node_told = true,
+            false => ctx.node_failed(fault),
         }
     }
 
@@ -244,7 +245,10 @@ impl Gateway {
             match error.etype() {
                 // Its head has told the node's health already, and a long answer tells nothing of it.
                 ErrorType::HTTPStatus(_) => ctx.count_failure(Failure::Broken),
-                _ if is_total(error) => ctx.count_failure(Failure::Timeout),
+                _ if is_total(error) => {
+                    ctx.node_told = true;
+                    ctx.count_failure(Failure::Timeout);
+                }
                 _ if timed_out => self.try_failed(ctx, Fault::Timeout),
                 kind if *kind == DIED => self.try_failed(ctx, Fault::Died),
                 _ => self.try_failed(ctx, Fault::Broken),

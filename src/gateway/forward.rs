@@ -81,14 +81,14 @@ pub(super) async fn peer(
         return Err(Error::explain(ErrorType::HTTPStatus(504), "no time is left").into_up());
     }
     ctx.failure = None;
-    ctx.fault_met = false;
+    ctx.node_told = false;
     ctx.tries += 1;
     node::take(ctx, left).await?;
     let (Some(forward), Some(place)) = (&ctx.forward, &ctx.place) else {
         return Err(internal("no node was chosen"));
     };
     let (upstream, node) = (&forward.route.upstream, place.node());
-    if ctx.tries > 1 {
+    if ctx.counted_tries() > 1 {
         upstream.metrics.retried();
     }
     let address = match tokio::time::timeout(left, node.addresses.current()).await {

@@ -30,7 +30,9 @@ pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()>
             // The name of the nodes was not found yet: what comes of looking for it is seen below.
             let _found = tokio::time::timeout(left, upstream.look_up()).await;
         }
-        let model = forward.model.as_ref().map(ModelName::as_str);
+        // The one node that will do judges the model.
+        let model = forward.model.as_ref().filter(|_| forward.only.is_none());
+        let model = model.map(ModelName::as_str);
         let works = forward.fallbacks.is_empty() || upstream.is_up_for(model, Instant::now());
         let wish = Wish {
             model,
@@ -70,7 +72,7 @@ fn none_found(why: NoNode, failure: &mut Option<Refusal>) -> Box<Error> {
 impl RequestContext {
     /// This try met a fault of its node's.
     pub(super) fn node_failed(&mut self, fault: Fault) {
-        self.fault_met = true;
+        self.node_told = true;
         if let Some(place) = &mut self.place {
             place.node().reached(fault != Fault::Connect);
             place.failed(fault);
@@ -92,7 +94,7 @@ impl RequestContext {
     /// The first byte of an answer is there: a node that was on trial is back.
     pub(super) fn node_began(&mut self) {
         if let Some(place) = self.place.as_mut().filter(|place| place.is_trial())
-            && !self.fault_met
+            && !self.node_told
         {
             place.succeeded();
         }
@@ -100,7 +102,7 @@ impl RequestContext {
 
     /// The request is over: where its node met no fault, that is told.
     pub(super) fn leave_node(&mut self) {
-        let answered = self.answer.status != 0 && !self.fault_met;
+        let answered = self.answer.status != 0 && !self.node_told;
         let operated = self.forward.as_ref().is_some_and(|forward| !forward.repeatable);
         let Some(mut place) = self.place.take() else { return };
         if answered {

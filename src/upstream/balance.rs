@@ -140,8 +140,8 @@ fn rank(standing: Standing, tried: bool, spare: bool) -> Option<(Rank, f64)> {
         (Standing::Up(share), false) => (Rank::Up, share),
         (Standing::Up(share), true) => (Rank::UpAgain, share),
         (Standing::Trial, false) if spare => (Rank::Trial, 1.0),
-        (Standing::Trial | Standing::Ejected { .. }, false) => (Rank::Ejected, 1.0),
-        (Standing::Trial | Standing::Ejected { .. }, true) => (Rank::EjectedAgain, 1.0),
+        (Standing::Trial | Standing::Ejected, false) => (Rank::Ejected, 1.0),
+        (Standing::Trial | Standing::Ejected, true) => (Rank::EjectedAgain, 1.0),
         (Standing::Out { .. }, _) => return None,
     })
 }

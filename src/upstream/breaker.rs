@@ -34,7 +34,7 @@ pub enum Fault {
 
 impl Fault {
     /// For people.
-    pub fn describe(self) -> &'static str {
+    pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Connect => "takes no connection",
             Self::Broken => "breaks off",

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::breaker::{Breaker, Fault, Flow};
 
 /// How long a node that came back gets less than its share: its caches are cold, its graphs may be compiled anew.
-pub const SLOW_START: Duration = Duration::from_secs(10);
+const SLOW_START: Duration = Duration::from_secs(10);
 
 /// Its share in the first moment. Not 0: it must get something to become warm.
 const SHARE_MIN: f64 = 0.1;
@@ -58,10 +58,7 @@ pub enum Standing {
     /// One request, which is its trial.
     Trial,
     /// Nothing, unless no other node can be had: requests failed there.
-    Ejected {
-        /// Until then.
-        until: Instant,
-    },
+    Ejected,
     /// Nothing.
     Out {
         /// Until then, where that is known.
@@ -240,6 +237,13 @@ impl Health {
     }
 }
 
+impl Standing {
+    /// It may get work like any other.
+    pub fn takes_work(self) -> bool {
+        matches!(self, Self::Up(_))
+    }
+}
+
 impl Inside {
     /// Nothing to look at: up, with its whole share, and no failure to be forgotten.
     fn is_calm(&self) -> bool {
@@ -261,8 +265,7 @@ impl Inside {
         match self.breaker.flow(now) {
             Flow::Closed => Standing::Up(self.share(now)),
             Flow::Half { .. } => Standing::Trial,
-            Flow::Tried { .. } => Standing::Ejected { until: now },
-            Flow::Open { until, .. } => Standing::Ejected { until },
+            Flow::Open { .. } | Flow::Tried { .. } => Standing::Ejected,
         }
     }
 
@@ -282,7 +285,7 @@ impl Halt {
     }
 
     /// For people.
-    pub fn describe(self) -> &'static str {
+    fn describe(self) -> &'static str {
         match self {
             Self::Paused => "it is paused: requests to it would wait",
             Self::Asleep => "it sleeps: requests to it would wait",

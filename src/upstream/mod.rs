@@ -110,10 +110,9 @@ impl Upstream {
     /// just now must not take them with it.
     pub fn inherit(&self, other: &Self) {
         if self.name_of_nodes.is_some() && self.name_of_nodes == other.name_of_nodes {
-            let nodes =
-                other.members().iter().map(|member| member.node.clone()).collect::<Vec<_>>();
-            self.members
-                .store(Arc::new(nodes.into_iter().map(|n| Arc::new(Member::new(n))).collect()));
+            // What they list is asked for anew: it belongs to a key, which may be another now.
+            let member = |member: &Arc<Member>| Arc::new(Member::new(member.node.clone()));
+            self.members.store(Arc::new(other.members().iter().map(member).collect()));
         }
     }
 
@@ -171,7 +170,7 @@ impl Upstream {
         self.turn.pick(&members, self.balance, &Wish { model, ..*wish }, Instant::now())
     }
 
-    /// True where some node has `model` and may get work: without a look at those that were ejected.
+    /// True where some node has `model` and may get work, or may be tried again: without a look at those that were ejected.
     pub fn is_up_for(&self, model: Option<&str>, now: Instant) -> bool {
         let members = self.members.load();
         let model = model.filter(|model| self.tells_apart(&members, model));

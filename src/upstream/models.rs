@@ -1,4 +1,4 @@
-//! What an upstream serves: told by the configuration, or learnt from its node's `/v1/models` when somebody needs it.
+//! What an upstream serves: told by the configuration, or learnt from its nodes' `/v1/models` when somebody needs it.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 
 use super::addresses::Addresses;
-use super::health::{Change, Health, Standing};
+use super::health::{Change, Health};
 use super::idle::IdleTime;
 use super::load::Load;
 use super::probes::Schedule;
@@ -75,7 +75,7 @@ impl Node {
         NodeReading {
             node: self.id.to_string(),
             state: self.health.told(now).0,
-            takes_work: matches!(self.health.standing(now), Standing::Up(_)),
+            takes_work: self.health.standing(now).takes_work(),
             in_flight: self.load.requests(),
             load_bytes: self.load.weight(),
             foreign: self.load.foreign(),

@@ -118,7 +118,7 @@ async fn look(upstream: Arc<Upstream>, member: Arc<Member>, client: Arc<Client>,
         if upstream.kind == Kind::Vllm {
             look.load().await;
         }
-        if upstream.members().len() > 1 && !upstream.models.is_configured() {
+        if upstream.may_differ() {
             upstream.learn_of(&member, &client).await;
         }
     } else {

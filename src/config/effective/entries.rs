@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::super::{
-    Balance, Credential, HealthConfig, KeyConfig, Kind, Nodes, RouteConfig, Target, Timeouts,
-    UpstreamConfig, legacy, presets,
+    Credential, HealthConfig, KeyConfig, Nodes, RouteConfig, Target, Timeouts, UpstreamConfig,
+    legacy, presets,
 };
 use super::rows::{Entry, From, Rows};
 
@@ -38,15 +38,15 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
     } = upstream;
     let entry = Entry::new(format!("upstreams.{name}"), *declared, ("routes", name.as_str()));
     let entry = &if declared.is_entry() { entry.renamed(SHORT) } else { entry };
-    rows.brought(entry, "kind", kind_name(*kind).to_owned());
+    rows.brought(entry, "kind", kind.word().to_owned());
     match nodes {
         Nodes::Listed(urls) => rows.brought(entry, "nodes", list(urls)),
         Nodes::Dns(url) => rows.brought(entry, "dns", url.to_string()),
     }
     presented(credential.as_ref(), entry, rows);
     let models = models.as_ref().map(|models| list(models));
-    rows.value(entry, "models", models.unwrap_or_else(|| "as the node lists them".to_owned()));
-    rows.value(entry, "balance", balance_name(*balance).to_owned());
+    rows.value(entry, "models", models.unwrap_or_else(|| "as each node lists them".to_owned()));
+    rows.value(entry, "balance", balance.word().to_owned());
     probed(health.as_ref(), entry, rows);
     waited(timeouts, entry, rows);
     rows.value(entry, "keepalive_idle", wait(*keepalive_idle));
@@ -142,21 +142,6 @@ pub(super) fn key(index: usize, key: &KeyConfig, rows: &mut Rows<'_>) {
     let expires =
         expires.map(|end| DateTime::<Utc>::from(end).to_rfc3339_opts(SecondsFormat::Secs, true));
     rows.value(entry, "expires", expires.unwrap_or_else(|| "never".to_owned()));
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Generic => "generic",
-        Kind::OpenAi => "openai",
-        Kind::Vllm => "vllm",
-    }
-}
-
-fn balance_name(balance: Balance) -> &'static str {
-    match balance {
-        Balance::RoundRobin => "round_robin",
-        Balance::LeastLoad => "least_load",
-    }
 }
 
 pub(super) fn list<T: ToString>(items: &[T]) -> String {

@@ -103,7 +103,7 @@ impl Line {
             model: ctx.model.as_ref().map(short),
             upstream: ctx.forward.as_ref().map(|forward| forward.route.upstream.clone()),
             node: ctx.node_address,
-            tries: ctx.tries,
+            tries: ctx.counted_tries(),
             stream: ctx.stream,
             bytes_in: session.body_bytes_read(),
             bytes_out: session.body_bytes_sent(),

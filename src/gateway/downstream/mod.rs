@@ -24,7 +24,8 @@
 //!
 //! Rules: at most three pieces (the channel to the node holds four, and were it full when the body ends, nobody would
 //! watch the client until the node's first byte); and never a stand-in when a try begins (Pingora checks the Host of a
-//! custom session less strictly), nor for an answer that is no event stream, which is all the real session's.
+//! custom session less strictly), nor for an answer that is no event stream,
+//! which is all the real session's, but for a 500 that waits for its last words.
 //!
 //! This leans on one version's order of calls: pinned in Cargo.toml, held by `tests/gateway/replay.rs` and
 //! `tests/gateway/streams/`.

@@ -201,3 +201,27 @@ async fn retries_are_at_most_a_fifth_of_what_comes() {
     let asked = chats(&one) + chats(&two);
     assert!((110..=121).contains(&asked), "{asked}");
 }
+
+/// A trial whose client did not wait has told nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_wait_takes_no_node_back() {
+    let (one, two, gateway) = pair("models: [m], balance: round_robin, health: off").await;
+    one.set_fault(Some(Fault::Close));
+    within(async {
+        while state_of(&gateway, one.addr()).await != "ejected" {
+            gateway.chat("m").send().await.unwrap();
+        }
+    })
+    .await;
+    one.set_fault(Some(Fault::Stall));
+    let before = chats(&one);
+    within(async {
+        while chats(&one) == before {
+            let request = gateway.chat("m").header("x-timeout-seconds", "0.3");
+            request.send().await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(state_of(&gateway, one.addr()).await, "ejected");
+    assert!(chats(&two) > 0);
+}

@@ -72,3 +72,17 @@ async fn a_response_stays_with_the_node_that_made_it() {
     })
     .await;
 }
+
+/// Other nodes of its upstream may have the model: only the one that keeps the response will do, and it judges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_the_node_of_a_response_does_not_have_is_that_nodes_to_refuse() {
+    let (one, two) = (node(&["a"]).await, node(&["b"]).await);
+    let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], QUICK)).await;
+    let body = json!({ "model": "a", "input": "Hello", "store": true });
+    let reply = gateway.post("/v1/responses").json(&body).send().await.unwrap();
+    let id = reply.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+    let body = json!({ "model": "b", "input": "More", "previous_response_id": id });
+    let reply = gateway.post("/v1/responses").json(&body).send().await.unwrap();
+    assert_eq!(reply.status(), 404);
+    assert_eq!(reply.headers()["x-sluice-node"], format!("http://{}", one.addr()));
+}
