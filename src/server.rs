@@ -262,7 +262,7 @@ fn node_readings(registry: Arc<Registry>) -> Readings {
     Box::new(move || registry.nodes().iter().map(|node| node.reading(Instant::now())).collect())
 }
 
-/// Looks the names of nodes in use up again and again.
+/// Looks the names of nodes in use up again and again, and forgets habits of theirs that were not seen for long.
 async fn follow_names(live: Arc<ArcSwap<Snapshot>>) {
     let mut turn = tokio::time::interval(resolve::REFRESH);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -274,6 +274,9 @@ async fn follow_names(live: Arc<ArcSwap<Snapshot>>) {
                 log::debug!("upstream `{}`: name not found: {error}", upstream.name);
             }
         };
+        for member in snapshot.upstreams.iter().flat_map(|one| one.members().to_vec()) {
+            member.node.idle.forget_old(Instant::now());
+        }
         let upstreams = futures_util::stream::iter(snapshot.upstreams.iter().cloned());
         upstreams.for_each_concurrent(resolve::AT_ONCE, look_up).await;
     }

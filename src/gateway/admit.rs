@@ -55,12 +55,14 @@ impl Gateway {
         let routes = there.as_ref().map(|there| there.routes.as_slice());
         let (chosen, fallbacks) = self.choose(ctx, (candidates, routes), &key).await?;
         let limit = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
-        let method = session.req_header().method.clone();
         let asked = Asked { uri: &uri, query, timeout: limit };
-        let (node, query) = self.operate(ctx, &method, &chosen.route, asked).await?;
+        let (named_node, query) = self.operate(session, ctx, candidates, asked).await?;
         let mut forward = Forward::new(&chosen, with_query(&uri, query.as_deref())?, timeout);
         forward.model = forward.model.or_else(|| ctx.model.clone());
-        forward.only = node.or(there.map(|there| there.node));
+        forward.only = there.map(|there| there.node);
+        if let Some((route, node)) = named_node {
+            (forward.route, forward.only) = (route, Some(node));
+        }
         forward.repeatable = !paths::operates(path);
         forward.notes_response = ctx.stored.is_noted();
         forward.rename = rename(&chosen, named.as_ref())?;

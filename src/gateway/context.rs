@@ -68,6 +68,8 @@ pub struct RequestContext {
     /// A pooled connection was closed by its node. That was no try, and none is taken any more: so may all of them be.
     pub(super) met_stale: bool,
     pub(super) node_address: Option<SocketAddr>,
+    /// There is less time to connect than the configuration lets a node have.
+    pub(super) hurried: bool,
     /// The next try is at the same node.
     pub(super) same_node: bool,
     /// What this try tells of its node is told: it failed, or nothing can be known.
@@ -141,6 +143,7 @@ impl RequestContext {
             pooled: false,
             met_stale: false,
             node_address: None,
+            hurried: false,
             same_node: false,
             node_told: false,
             failure: None,

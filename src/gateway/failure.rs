@@ -63,6 +63,7 @@ pub(super) fn is_broken_connection(error: &Error) -> bool {
             | ErrorType::WriteError
             | ErrorType::H2Error
             | ErrorType::InvalidH2
+            | ErrorType::H2Downgrade
     ) || *error.etype() == DIED
 }
 
@@ -124,7 +125,8 @@ impl Gateway {
         upstream.key_refused(false);
         let passing =
             status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE;
-        if passing && ctx.may_send_again() && self.retries.retry(Instant::now()) {
+        let again = passing && ctx.may_send_again() && ctx.another_try_may_work();
+        if again && self.retries.retry(Instant::now()) {
             ctx.failure = None;
             return Err(forward::refused_answer(status.as_u16(), "a passing state"));
         }
@@ -140,7 +142,7 @@ impl Gateway {
             Fault::Broken => Some(Failure::Broken),
             Fault::Died => Some(Failure::Died),
             // The answer may still pass; what becomes of it is counted by its status.
-            Fault::Status | Fault::ShuttingDown => None,
+            Fault::Status | Fault::Gone | Fault::ShuttingDown => None,
         };
         if let Some(how) = how {
             ctx.count_failure(how);
@@ -152,9 +154,25 @@ impl Gateway {
         }
     }
 
+    /// There is no connection.
+    pub(super) fn not_connected(&self, error: &Error, ctx: &mut RequestContext) {
+        let timed_out =
+            matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        if timed_out && ctx.hurried {
+            // A client without patience has found nothing out about the node.
+            ctx.node_told = true;
+            return ctx.count_failure(Failure::Connect);
+        }
+        if let (Some(place), Some(address)) = (&ctx.place, ctx.node_address) {
+            place.node().addresses.connect_failed(address);
+        }
+        self.try_failed(ctx, Fault::Connect);
+    }
+
     /// There is nobody to connect to. A node whose name has no address is as good as one that takes no connection.
     pub(super) fn no_peer(&self, mut error: Box<Error>, ctx: &mut RequestContext) -> Box<Error> {
-        if *error.etype() == ErrorType::ConnectNoRoute {
+        let late = ctx.failure == Some(Refusal::UpstreamTimeout);
+        if *error.etype() == ErrorType::ConnectNoRoute && !late {
             self.try_failed(ctx, Fault::Connect);
             error.set_retry(ctx.may_try_again() && self.retries.retry(Instant::now()));
         }

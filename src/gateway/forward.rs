@@ -88,6 +88,7 @@ pub(super) async fn peer(
         return Err(internal("no node was chosen"));
     };
     let (upstream, node) = (&forward.route.upstream, place.node());
+    ctx.hurried = left < upstream.timeouts.connect;
     if ctx.counted_tries() > 1 {
         upstream.metrics.retried();
     }

@@ -33,7 +33,7 @@ impl Guard {
 
     /// The client has all of it: the good end, or that the stream broke.
     pub(super) fn is_over(&self) -> bool {
-        self.over || self.end.is_well()
+        self.over || self.end.is_over()
     }
 
     /// Leaves of a piece what may pass; says how the node has failed, if it has.

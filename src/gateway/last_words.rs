@@ -8,7 +8,7 @@ use crate::upstream::breaker::Fault;
 /// and when its engine is gone, as at a SIGTERM without such time (seen on a real one).
 const WORDS: [(&[u8], Fault); 2] = [
     (b"cannot schedule new futures after shutdown", Fault::ShuttingDown),
-    (b"EngineCore encountered an issue", Fault::Died),
+    (b"EngineCore encountered an issue", Fault::Gone),
 ];
 
 /// Longest body that is kept back, in bytes. vLLM's is about 130.

@@ -54,7 +54,6 @@ use crate::access::keys::Fingerprints;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::routing::responses::Responses;
-use crate::upstream::breaker::Fault;
 use crate::upstream::client::Client;
 use crate::upstream::connection;
 use crate::upstream::refresh::Refresher;
@@ -141,8 +140,11 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.pooled = reused;
-        if let (false, Some(digest), Some(place)) = (reused, digest, &ctx.place) {
-            connection::belongs_to(digest, &place.node().idle);
+        if let (false, Some(place)) = (reused, &mut ctx.place) {
+            place.connected();
+            if let Some(digest) = digest {
+                connection::belongs_to(digest, &place.node().idle);
+            }
         }
         Ok(())
     }
@@ -226,10 +228,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(place) = &ctx.place {
-            place.node().addresses.connect_failed();
-        }
-        self.try_failed(ctx, Fault::Connect);
+        self.not_connected(&error, ctx);
         let in_time = ctx.forward.as_ref().is_none_or(|f| Instant::now() < f.first_byte_until);
         let name = if in_time { Refusal::UpstreamUnreachable } else { Refusal::UpstreamTimeout };
         ctx.failure = Some(name);

@@ -53,7 +53,11 @@ pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()>
                 ctx.place = Some(place);
                 Ok(())
             }
-            Err(why) => Err(none_found(why, &mut ctx.failure)),
+            Err(why) => {
+                // There was none.
+                ctx.tries -= 1;
+                Err(none_found(why, &mut ctx.failure))
+            }
         };
     }
 }
@@ -100,9 +104,25 @@ impl RequestContext {
         }
     }
 
+    /// True where another try finds a node that works.
+    pub(super) fn another_try_may_work(&self) -> bool {
+        let Some(forward) = &self.forward else { return false };
+        let (upstream, now) = (&forward.route.upstream, Instant::now());
+        let model = forward.model.as_ref().map(ModelName::as_str);
+        match &forward.only {
+            Some(only) => upstream.members().iter().any(|member| {
+                member.node.id == *only && member.node.health.standing(now).takes_work()
+            }),
+            None => {
+                upstream.is_up_for(model, now)
+                    || forward.fallbacks.iter().any(|way| way.chosen.is_up(None))
+            }
+        }
+    }
+
     /// The request is over: where its node met no fault, that is told.
     pub(super) fn leave_node(&mut self) {
-        let answered = self.answer.status != 0 && !self.node_told;
+        let answered = self.answer.status != 0 && self.refused.is_none() && !self.node_told;
         let operated = self.forward.as_ref().is_some_and(|forward| !forward.repeatable);
         let Some(mut place) = self.place.take() else { return };
         if answered {

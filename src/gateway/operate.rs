@@ -1,24 +1,19 @@
-//! Requests that operate nodes, where an upstream has several: to all of them, or to the one that is named.
+//! Requests that operate nodes: those for all of an upstream's are answered here, from what each node says.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::RequestContext;
 use super::reply::Stop;
 use crate::answers::nodes::Order;
 use crate::names::NodeId;
-use crate::refusal::Refusal;
+use crate::routing::operating::{Operated, operated};
 use crate::routing::table::{Route, with_query};
-use crate::wire::{paths, query};
-
-/// The parameter that names a node.
-const NODE: &str = "node=";
-
-/// Acts on one node at a time, by what it says of that node's size.
-const OF_ONE_NODE: &str = "/scale_elastic_ep";
+use crate::wire::paths;
 
 /// What there is of a request's target.
 pub(super) struct Asked<'a> {
@@ -27,50 +22,46 @@ pub(super) struct Asked<'a> {
     pub(super) timeout: Duration,
 }
 
+/// The node that a request names, with the route to it, and the query without the name.
+pub(super) type Named = (Option<(Arc<Route>, NodeId)>, Option<String>);
+
 impl Gateway {
-    /// The node that a request operates, and the query without its name; none of both where it is an ordinary one, or the
-    /// upstream has but one. Answers the request where it is for all of them.
-    pub(super) async fn operate<'a>(
+    /// The node that a request which operates nodes names; none where it is an ordinary one, or there is but one. Answers the
+    /// request where it is for all of them.
+    pub(super) async fn operate(
         &self,
+        session: &mut Session,
         ctx: &RequestContext,
-        method: &Method,
-        route: &Route,
-        asked: Asked<'a>,
-    ) -> Result<(Option<NodeId>, Option<Cow<'a, str>>), Stop> {
+        candidates: &[Arc<Route>],
+        asked: Asked<'_>,
+    ) -> Result<Named, Stop> {
         let Asked { uri, query, timeout } = asked;
         if !paths::operates(uri.path()) {
-            return Ok((None, query));
+            return Ok((None, query.map(Cow::into_owned)));
         }
-        let members = route.upstream.found_members().await;
-        if members.len() < 2 {
-            return Ok((None, query));
-        }
-        let named = query::take(query.as_deref(), NODE);
-        let twice = |query::Twice| invalid("The parameter `node` is there twice.".to_owned());
-        let (rest, named) = named.map_err(twice)?;
-        let ids = || members.iter().map(|member| member.node.id.as_str()).collect::<Vec<_>>();
-        if let Some(named) = named {
-            let named = query::decoded(named).unwrap_or_default();
-            let node = members.iter().find(|member| member.node.is_called(&named));
-            let unknown = || format!("There is no such node. There are: {}.", ids().join(", "));
-            let node = node.ok_or_else(|| invalid(unknown()))?.node.id.clone();
-            return Ok((Some(node), rest.map(|rest| Cow::Owned(rest.into_owned()))));
-        }
-        if uri.path() == OF_ONE_NODE {
-            let nodes = ids().join(", ");
-            return Err(invalid(format!("Name one of the nodes with `?node=`: {nodes}.")).into());
-        }
+        let (which, rest) = operated(candidates, uri.path(), query.as_deref()).await?;
+        let rest = rest.map(Cow::into_owned);
+        let route = match (which, candidates.first()) {
+            (Operated::Named(route, node), _) => return Ok((Some((route, node)), rest)),
+            (Operated::All, Some(route)) => route,
+            _ => return Ok((None, rest)),
+        };
+        let method = session.req_header().method.clone();
         let order = Order {
             route,
-            method,
-            asked: &with_query(uri, query.as_deref())?,
+            method: &method,
+            asked: &with_query(uri, rest.as_deref())?,
             body: ctx.body.as_ref().map(|body| body.bytes.clone()),
             limit: timeout,
         };
-        Err(Stop::Answer(order.answer(&members, &self.client).await?))
+        let members = route.upstream.found_members().await;
+        tokio::select! {
+            answer = order.answer(&members, &self.client) => Err(Stop::Answer(answer?)),
+            // Whoever has left is waited for by nobody: the nodes are let go.
+            left = session.downstream_session.read_body_or_idle(true) => {
+                let gone = || pingora::Error::new(pingora::ErrorType::ConnectionClosed);
+                Err(Stop::Fail(left.err().unwrap_or_else(gone).into_down()))
+            }
+        }
     }
-}
-
-fn invalid(message: String) -> Refusal {
-    Refusal::Malformed { code: "node_required", message: message.into(), param: Some("node") }
 }

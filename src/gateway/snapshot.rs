@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::access::keys::KeyStore;
 use crate::answers::health::Health;
-use crate::config::Config;
+use crate::config::{Config, Kind};
 use crate::metrics::Metrics;
 use crate::routing::choice::Choices;
 use crate::routing::table::{self, RouteTable};
 use crate::upstream::Upstream;
-use crate::upstream::node::Registry;
+use crate::upstream::node::{Node, Registry};
 
 /// Routes, upstreams and keys as of one reading of the configuration. Immutable.
 pub struct Snapshot {
@@ -50,6 +50,7 @@ impl Snapshot {
         let upstreams: Vec<Arc<Upstream>> =
             config.upstreams.iter().zip(table::models_paths(config)).map(upstream).collect();
         let table = RouteTable::build(config, &upstreams)?;
+        forget_unprobed(registry, &upstreams);
         let default = config.default_upstream.and_then(|index| upstreams.get(index).cloned());
         let aliases: HashMap<_, _> = config.aliases.iter().cloned().collect();
         let fallbacks: HashMap<_, _> = config.fallbacks.iter().cloned().collect();
@@ -61,5 +62,21 @@ impl Snapshot {
             table,
             upstreams,
         })
+    }
+}
+
+/// What probes found holds only while somebody probes.
+fn forget_unprobed(registry: &Registry, upstreams: &[Arc<Upstream>]) {
+    let has = |upstream: &Upstream, node: &Arc<Node>| {
+        upstream.members().iter().any(|member| Arc::ptr_eq(&member.node, node))
+    };
+    for node in registry.nodes() {
+        let mut probing = upstreams.iter().filter(|one| one.health.is_some() && has(one, &node));
+        // The first one that probes it does so for all.
+        match probing.next() {
+            None => node.health.forget(true),
+            Some(first) if first.kind != Kind::Vllm => node.health.forget(false),
+            Some(_) => {}
+        }
     }
 }

@@ -80,10 +80,7 @@ impl Choices {
         };
         let alias = self.aliases.get(asked);
         let model = alias.map_or(asked, ModelName::as_str);
-        let certain = || {
-            let route = candidates.iter().find(|route| route.upstream.models.serves(model))?;
-            Some(Chosen { route: route.clone(), renamed: alias.cloned(), why: Why::Serves })
-        };
+        let certain = || known(candidates, model, alias);
         if let Some(chosen) = certain() {
             return Ok(chosen);
         }
@@ -127,10 +124,17 @@ impl Choices {
         let model = chosen.model(model);
         let fallbacks = model.and_then(|model| self.fallbacks.get(model));
         let Some(fallbacks) = fallbacks else { return Vec::new() };
+        let needed = !chosen.route.upstream.is_up_for(model, Instant::now());
         let mut found = Vec::new();
         for fallback in fallbacks {
-            let other = self.choose(candidates, Some(fallback.as_str()), client).await;
-            if let Ok(other) = other {
+            let other = match known(candidates, fallback.as_str(), None) {
+                // Nobody is to wait for what may not be needed.
+                None if needed => {
+                    self.choose(candidates, Some(fallback.as_str()), client).await.ok()
+                }
+                other => other,
+            };
+            if let Some(other) = other {
                 let renamed = other.renamed.or_else(|| Some(fallback.clone()));
                 found.push(Chosen { renamed, why: Why::Fallback, ..other });
             }
@@ -170,6 +174,12 @@ impl Choices {
 /// Every candidate's list is known, and none has the model.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoSuchModel;
+
+/// The first route that is known to serve `model`.
+fn known(candidates: &[Arc<Route>], model: &str, alias: Option<&ModelName>) -> Option<Chosen> {
+    let route = candidates.iter().find(|route| route.upstream.models.serves(model))?;
+    Some(Chosen { route: route.clone(), renamed: alias.cloned(), why: Why::Serves })
+}
 
 /// Asks those candidates that may have something new to tell, all at the same time.
 async fn learn(candidates: &[Arc<Route>], client: &Client) {

@@ -84,12 +84,20 @@ impl Addresses {
         Ok(())
     }
 
-    /// The address in use does not take connections: another one next time, and a new look at the name.
-    pub fn connect_failed(&self) {
-        if self.name.is_some() {
-            self.cursor.fetch_add(1, Ordering::Relaxed);
-            self.stale.store(true, Ordering::Relaxed);
+    /// This address takes no connections: another one next time, where it is the one in use, and a new look at the name.
+    pub fn connect_failed(&self, failed: SocketAddr) {
+        if self.name.is_none() {
+            return;
         }
+        let found = self.found.load();
+        let turn = self.cursor.load(Ordering::Relaxed);
+        // Of several who met the same one, the first turns the page.
+        if found.get(turn % found.len().max(1)) == Some(&failed) {
+            let next = turn.wrapping_add(1);
+            let order = Ordering::Relaxed;
+            let _turned_already = self.cursor.compare_exchange(turn, next, order, order);
+        }
+        self.stale.store(true, Ordering::Relaxed);
     }
 
     /// True where the name must be followed: it has been looked up, and may come to mean another address.
@@ -153,7 +161,7 @@ mod tests {
         node.look_up().await.unwrap();
         assert_eq!(node.current().await.unwrap(), two);
         table.0.lock().unwrap().clear();
-        node.connect_failed();
+        node.connect_failed(two);
         assert_eq!(node.current().await.unwrap(), two);
     }
 
@@ -162,7 +170,8 @@ mod tests {
         let (six, four) = ("[::1]:8000".parse().unwrap(), "127.0.0.1:8000".parse().unwrap());
         let node = addresses("localhost", Arc::new(Table(Mutex::new(vec![six, four]))));
         assert_eq!(node.current().await.unwrap(), four);
-        node.connect_failed();
+        node.connect_failed(four);
+        node.connect_failed(four);
         assert_eq!(node.current().await.unwrap(), six);
     }
 }

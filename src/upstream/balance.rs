@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::health::Standing;
-use super::load::Place;
+use super::load::{Place, Trial};
 use super::member::Member;
 use super::node::Node;
 use crate::config::Balance;
@@ -50,6 +50,8 @@ enum Rank {
     Trial,
     /// It works.
     Up,
+    /// It works, and is passed over this time.
+    UpLater,
     /// It works, and has failed this request before.
     UpAgain,
     /// It was ejected. Where nothing else is left, a node that may work is better than none.
@@ -64,7 +66,7 @@ struct Best<'m> {
     member: &'m Arc<Member>,
     rank: Rank,
     /// Lower is better.
-    score: f64,
+    score: u64,
 }
 
 impl Turn {
@@ -121,10 +123,10 @@ impl Turn {
                 }
                 continue;
             };
-            // A node in slow start is passed over in some of its turns.
-            let passed = share < 1.0 && (first % 10) as f64 / 10.0 >= share;
-            let turn = if passed { turn + members.len() } else { turn };
-            let score = score(policy, member, (wish.weight, share, turn));
+            // A node in slow start is passed over in some of its turns, whatever the policy.
+            let passed = rank == Rank::Up && share < 1.0 && scattered(first) >= share;
+            let rank = if passed { Rank::UpLater } else { rank };
+            let score = score(policy, member, turn);
             let better = |best: &Best<'_>| (rank, score) < (best.rank, best.score);
             if best.as_ref().is_none_or(better) {
                 best = Some(Best { member, rank, score });
@@ -146,12 +148,19 @@ fn rank(standing: Standing, tried: bool, spare: bool) -> Option<(Rank, f64)> {
     })
 }
 
-fn score(policy: Balance, member: &Member, (weight, share, turn): (u64, f64, usize)) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a comparison, of values far below 2^52")]
+/// What a node has to do, or how far its turn is.
+fn score(policy: Balance, member: &Member, turn: usize) -> u64 {
     match policy {
-        Balance::LeastLoad => (member.node.load.total() + weight) as f64 / share,
-        Balance::RoundRobin => turn as f64,
+        Balance::LeastLoad => member.node.load.total(),
+        Balance::RoundRobin => u64::try_from(turn).unwrap_or(u64::MAX),
     }
+}
+
+/// A number below 1 for each turn, those of neighbours far from each other (Knuth, 6.4: multiplicative hashing).
+fn scattered(turn: usize) -> f64 {
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    let hash = u64::try_from(turn).unwrap_or_default().wrapping_mul(GOLDEN);
+    f64::from(u32::try_from(hash >> 32).unwrap_or_default()) / 4_294_967_296.0
 }
 
 impl Wish<'_> {
@@ -164,7 +173,12 @@ impl Wish<'_> {
 impl Best<'_> {
     fn take(self, wish: &Wish<'_>) -> Place {
         // Whoever comes to an ejected node decides whether it comes back.
-        let trial = !matches!(self.rank, Rank::Up | Rank::UpAgain | Rank::Out);
+        let trial = match self.rank {
+            Rank::Trial => Trial::Alone,
+            // What is no work tells nothing of how it would be done.
+            Rank::Ejected | Rank::EjectedAgain if !wish.any_state => Trial::AmongOthers,
+            _ => Trial::No,
+        };
         Place::take(self.member.node.clone(), wish.weight, trial)
     }
 }

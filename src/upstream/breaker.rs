@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Failures of the connection in a row that open the breaker: one is a restart, two may be chance.
 const BROKEN_IN_A_ROW: u32 = 3;
 
-/// Answers of 5xx in a row that do: some are the fault of a prompt, and its client tries it three times.
+/// Answers of 5xx, or errors told in streams, in a row that do: some are the fault of a prompt, and its client tries it three times.
 const ERRORS_IN_A_ROW: u32 = 5;
 
 /// How long the first ejection lasts: a server restarts in less.
@@ -26,8 +26,10 @@ pub enum Fault {
     Timeout,
     /// 5xx other than 501 and 505.
     Status,
-    /// It told its own death in the middle of an answer.
+    /// It told an error of its own in the middle of an answer: its death, or what a prompt did to it.
     Died,
+    /// Its engine is gone, as it said.
+    Gone,
     /// It is shutting down: what runs is finished, nothing new begins.
     ShuttingDown,
 }
@@ -40,16 +42,17 @@ impl Fault {
             Self::Broken => "breaks off",
             Self::Timeout => "is too slow",
             Self::Status => "answers 5xx",
-            Self::Died => "told that it died",
+            Self::Died => "told of its death in streams",
+            Self::Gone => "has lost its engine",
             Self::ShuttingDown => "is shutting down",
         }
     }
 
     fn limit(self) -> u32 {
         match self {
-            Self::Status => ERRORS_IN_A_ROW,
+            Self::Status | Self::Died => ERRORS_IN_A_ROW,
             Self::Connect | Self::Broken | Self::Timeout => BROKEN_IN_A_ROW,
-            Self::Died | Self::ShuttingDown => 1,
+            Self::Gone | Self::ShuttingDown => 1,
         }
     }
 }
@@ -109,6 +112,11 @@ impl Breaker {
         half
     }
 
+    /// True where it is open because there was no connection.
+    pub(super) fn is_for_connections(&self) -> bool {
+        self.open.is_some_and(|open| open.why == Fault::Connect)
+    }
+
     /// The trial ended without telling anything: its client left. Another may be begun.
     pub(super) fn trial_untold(&mut self) {
         if let Some(open) = &mut self.open {
@@ -144,7 +152,7 @@ impl Breaker {
     /// The node can be reached again, as a probe found: what was ejected for its connections may be tried at once.
     pub(super) fn reachable(&mut self, now: Instant) {
         if let Some(open) = &mut self.open
-            && matches!(open.why, Fault::Connect | Fault::Broken | Fault::Died)
+            && matches!(open.why, Fault::Connect | Fault::Broken)
         {
             open.until = open.until.min(now);
         }

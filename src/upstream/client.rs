@@ -107,8 +107,10 @@ impl Client {
         question: &Question<'_>,
         limit: Duration,
     ) -> Result<Answer, Unanswered> {
+        let mut at = None;
         let asked = async {
             let address = node.addresses.current().await.map_err(|_| Unanswered::NoAddress)?;
+            at = Some(address);
             let mut peer = peer(node, address);
             peer.options.connection_timeout = Some(upstream.timeouts.connect);
             peer.options.total_connection_timeout = Some(upstream.timeouts.connect);
@@ -124,8 +126,8 @@ impl Client {
             answer,
             Err(Unanswered::NoAddress | Unanswered::NoConnection | Unanswered::TimedOut)
         ));
-        if matches!(answer, Err(Unanswered::NoConnection)) {
-            node.addresses.connect_failed();
+        if let (Err(Unanswered::NoConnection), Some(address)) = (&answer, at) {
+            node.addresses.connect_failed(address);
         }
         answer
     }

@@ -107,6 +107,11 @@ impl Health {
         self.inside.lock().breaker.begin_trial(now)
     }
 
+    /// It was ejected because it took no connection.
+    pub(super) fn was_unreachable(&self) -> bool {
+        self.inside.lock().breaker.is_for_connections()
+    }
+
     /// A trial ended, and told nothing.
     pub(super) fn trial_untold(&self) {
         self.inside.lock().breaker.trial_untold();
@@ -180,6 +185,16 @@ impl Health {
                 if news { Change::Down(format!("its probes fail: {why}")) } else { Change::None }
             }
         })
+    }
+
+    /// Nobody looks at it any more, or nobody who could tell a pause: what was seen then must not hold for ever.
+    pub fn forget(&self, probes: bool) {
+        self.change(|inside| {
+            inside.halted = None;
+            if probes {
+                (inside.down, inside.failures, inside.successes) = (None, 0, 0);
+            }
+        });
     }
 
     /// An operator takes it out of work, or back; true where that is news.

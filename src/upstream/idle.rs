@@ -16,6 +16,9 @@ const SAME: f64 = 0.15;
 /// What of the age is used: a request must have left and arrived before the node's timer runs out.
 const USED: f64 = 0.8;
 
+/// What closes within this time closes for one reason, as when a node ends: it counts once.
+const ONE_MOMENT: Duration = Duration::from_millis(20);
+
 /// Younger connections that close tell nothing about a timer.
 const AGE_MIN: Duration = Duration::from_millis(100);
 
@@ -52,6 +55,9 @@ impl IdleTime {
             return;
         }
         let mut seen = self.seen.lock();
+        if seen.as_ref().is_some_and(|seen| now.duration_since(seen.last) < ONE_MOMENT) {
+            return;
+        }
         let known = seen.take().filter(|known| now.duration_since(known.last) < BELIEVED);
         let same = |known: &Seen| {
             let (low, high) = (known.youngest.min(age), known.youngest.max(age));
@@ -92,9 +98,10 @@ mod tests {
     const CONFIGURED: Duration = Duration::from_secs(4);
 
     fn closed(ages_ms: &[u64]) -> Duration {
-        let (idle, now) = (IdleTime::default(), Instant::now());
+        let (idle, mut now) = (IdleTime::default(), Instant::now());
         for age in ages_ms {
             idle.closed(Duration::from_millis(*age), now);
+            now += ONE_MOMENT;
         }
         idle.limit(CONFIGURED)
     }
@@ -110,12 +117,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_ends_closes_all_at_once_and_tells_nothing() {
+        let (idle, now) = (IdleTime::default(), Instant::now());
+        (0..50).for_each(|_| idle.closed(Duration::from_millis(500), now));
+        assert_eq!(idle.limit(CONFIGURED), CONFIGURED);
+    }
+
+    #[test]
     fn what_is_not_seen_again_is_forgotten() {
         let (idle, now) = (IdleTime::default(), Instant::now());
-        (0..3).for_each(|_| idle.closed(Duration::from_millis(500), now));
+        for number in 0..3 {
+            idle.closed(Duration::from_millis(500), now + number * ONE_MOMENT);
+        }
         idle.forget_old(now + BELIEVED / 2);
         assert_eq!(idle.limit(CONFIGURED), Duration::from_millis(400));
-        idle.forget_old(now + BELIEVED);
+        idle.forget_old(now + 2 * ONE_MOMENT + BELIEVED);
         assert_eq!(idle.limit(CONFIGURED), CONFIGURED);
     }
 }

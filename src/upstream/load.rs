@@ -87,13 +87,23 @@ pub fn weight_of(body_bytes: usize) -> u64 {
 pub struct Place {
     node: Arc<Node>,
     weight: u64,
-    /// It decides whether an ejected node comes back, and has not told yet.
-    trial: bool,
+    trial: Trial,
+}
+
+/// Whether a request tells if an ejected node comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// It does not, or has told.
+    No,
+    /// It does, and others are kept away meanwhile.
+    Alone,
+    /// It does, as one of many: no other node was left.
+    AmongOthers,
 }
 
 impl Place {
     /// Takes a place at `node`.
-    pub fn take(node: Arc<Node>, weight: u64, trial: bool) -> Self {
+    pub fn take(node: Arc<Node>, weight: u64, trial: Trial) -> Self {
         node.load.requests.fetch_add(1, Ordering::Relaxed);
         node.load.weight.fetch_add(weight, Ordering::Relaxed);
         Self { node, weight, trial }
@@ -106,19 +116,31 @@ impl Place {
 
     /// It decides whether an ejected node comes back, and has not told yet.
     pub fn is_trial(&self) -> bool {
-        self.trial
+        self.trial != Trial::No
+    }
+
+    /// A connection is there: a node that was ejected for lack of one is back.
+    pub fn connected(&mut self) {
+        if self.is_trial() && self.node.health.was_unreachable() {
+            self.succeeded();
+        }
     }
 
     /// The node failed the request.
     pub fn failed(&mut self, fault: Fault) {
-        let trial = std::mem::take(&mut self.trial);
+        let trial = self.told();
         self.node.tell(self.node.health.failed(fault, trial, Instant::now()));
     }
 
     /// The node did what it should.
     pub fn succeeded(&mut self) {
-        let trial = std::mem::take(&mut self.trial);
+        let trial = self.told();
         self.node.tell(self.node.health.succeeded(trial, Instant::now()));
+    }
+
+    /// True where it was a trial, which it is no more.
+    fn told(&mut self) -> bool {
+        std::mem::replace(&mut self.trial, Trial::No) != Trial::No
     }
 }
 
@@ -126,7 +148,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.node.load.requests.fetch_sub(1, Ordering::Relaxed);
         self.node.load.weight.fetch_sub(self.weight, Ordering::Relaxed);
-        if self.trial {
+        if self.trial == Trial::Alone {
             self.node.health.trial_untold();
         }
     }

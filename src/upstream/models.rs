@@ -21,7 +21,7 @@ pub const FRESH: Duration = Duration::from_secs(5);
 pub(super) const SHOWN_WHILE_REFRESHED: Duration = Duration::from_secs(60);
 
 /// Longest wait for a node's list, connecting included.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One model as its node describes it.
 #[derive(Debug, Clone)]
@@ -103,10 +103,13 @@ impl Upstream {
         !self.models.is_configured() && self.members().iter().any(|member| !member.is_fresh(now))
     }
 
-    /// Asks every node for its models, all at the same time, but those that were asked within [`FRESH`].
+    /// Asks every node for its models, all at the same time, but those that were asked within [`FRESH`] and those that get no
+    /// work: nobody is to wait for a node that is known to be away.
     pub async fn learn_models(&self, client: &Client) {
         let members = self.found_members().await;
-        join_all(members.iter().map(|member| self.learn_of(member, client))).await;
+        let now = Instant::now();
+        let there = members.iter().filter(|member| member.node.health.standing(now).takes_work());
+        join_all(there.map(|member| self.learn_of(member, client))).await;
     }
 
     /// Asks one node for its models, unless it was asked within [`FRESH`]. Callers at the same time share one question.

@@ -85,7 +85,7 @@ impl Node {
 
     /// True where `name` means this node: its URL, or without the scheme.
     pub fn is_called(&self, name: &str) -> bool {
-        let id = self.id.as_str();
+        let (id, name) = (self.id.as_str(), name.strip_suffix('/').unwrap_or(name));
         id == name || id.split_once("://").is_some_and(|(_, place)| place == name)
     }
 

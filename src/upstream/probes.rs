@@ -75,14 +75,9 @@ fn chance() -> f64 {
 pub async fn run(upstreams: impl Fn() -> Vec<Arc<Upstream>>, client: Arc<Client>) {
     let mut running = FuturesUnordered::new();
     loop {
-        let now = Instant::now();
-        for upstream in upstreams() {
-            let Some(health) = &upstream.health else { continue };
-            for member in upstream.members().iter() {
-                if running.len() < AT_ONCE && member.node.schedule.begin(now, health.interval) {
-                    running.push(look(upstream.clone(), member.clone(), client.clone(), false));
-                }
-            }
+        // Nothing of a configuration is held while nothing is due: it may be replaced meanwhile.
+        for (upstream, member) in due(&upstreams(), AT_ONCE.saturating_sub(running.len())) {
+            running.push(look(upstream, member, client.clone(), false));
         }
         tokio::select! {
             () = tokio::time::sleep(SLEEP_MAX) => {}
@@ -91,15 +86,50 @@ pub async fn run(upstreams: impl Fn() -> Vec<Arc<Upstream>>, client: Arc<Client>
     }
 }
 
+/// The nodes that are due, `room` of them at most: each by the first upstream that probes it.
+fn due(all: &[Arc<Upstream>], room: usize) -> Vec<(Arc<Upstream>, Subject)> {
+    let now = Instant::now();
+    let mut due = Vec::new();
+    for upstream in all {
+        let Some(health) = &upstream.health else { continue };
+        for member in upstream.members().iter() {
+            if due.len() < room && member.node.schedule.begin(now, health.interval) {
+                due.push((upstream.clone(), (member.clone(), lists_of(all, member))));
+            }
+        }
+    }
+    due
+}
+
+/// Upstreams that ask for a list of models, each with the member by which it does.
+type Lists = Vec<(Arc<Upstream>, Arc<Member>)>;
+
+/// A node that is looked at, and who wants its list.
+type Subject = (Arc<Member>, Lists);
+
+/// Who wants to know what the node of `member` lists: of all that have it, those whose nodes may differ.
+fn lists_of(all: &[Arc<Upstream>], member: &Member) -> Lists {
+    let differing = all.iter().filter(|upstream| upstream.may_differ());
+    let of_node = |upstream: &Arc<Upstream>| {
+        let members = upstream.members();
+        let same = members.iter().find(|one| Arc::ptr_eq(&one.node, &member.node))?;
+        Some((upstream.clone(), same.clone()))
+    };
+    differing.filter_map(of_node).collect()
+}
+
 /// Looks at every node of `upstream` once. One look is enough to take a node for down.
 pub async fn once(upstream: &Arc<Upstream>, client: &Arc<Client>) {
     let members = upstream.found_members().await;
-    let looks = members.iter().map(|one| look(upstream.clone(), one.clone(), client.clone(), true));
+    let lists = |one| lists_of(std::slice::from_ref(upstream), one);
+    let looks = members
+        .iter()
+        .map(|one| look(upstream.clone(), (one.clone(), lists(one)), client.clone(), true));
     futures_util::future::join_all(looks).await;
 }
 
 /// Looks at one node.
-async fn look(upstream: Arc<Upstream>, member: Arc<Member>, client: Arc<Client>, once: bool) {
+async fn look(upstream: Arc<Upstream>, (member, lists): Subject, client: Arc<Client>, once: bool) {
     let Some(health) = &upstream.health else { return };
     let node = &member.node;
     let look = Look { upstream: &upstream, member: &member, client: &client, health };
@@ -113,13 +143,12 @@ async fn look(upstream: Arc<Upstream>, member: Arc<Member>, client: Arc<Client>,
         },
     };
     node.tell(node.health.probed(found, need, Instant::now()));
-    node.idle.forget_old(Instant::now());
     if works {
         if upstream.kind == Kind::Vllm {
             look.load().await;
         }
-        if upstream.may_differ() {
-            upstream.learn_of(&member, &client).await;
+        for (upstream, member) in &lists {
+            upstream.learn_of(member, &client).await;
         }
     } else {
         node.load.compare(None, 0);

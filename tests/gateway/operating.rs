@@ -56,7 +56,7 @@ async fn an_operator_reaches_the_node_and_the_answer_is_the_nodes() {
     for (method, path) in OPERATING {
         // Also for a key that is limited to models: none is used.
         for key in ["sk-operator", "sk-both"] {
-            let sent = format!("{path}?node=0");
+            let sent = format!("{path}?rank=0");
             let answer = ask(&gateway, key, (method, &sent)).await;
             assert_eq!(answer, (200, ANSWER.to_owned()), "{method} {path} {key}");
             let came = node.seen().pop().unwrap();

@@ -11,9 +11,10 @@ use super::Explain;
 use crate::access::keys::Key;
 use crate::access::permission;
 use crate::config::{Balance, NodeUrl, Places, nearest};
-use crate::names::ModelName;
+use crate::names::{ModelName, NodeId};
 use crate::refusal::Refusal;
 use crate::routing::choice::{Chosen, Why};
+use crate::routing::operating::{Operated, operated};
 use crate::routing::table::Route;
 use crate::upstream::Upstream;
 use crate::upstream::balance::{NoNode, Wish};
@@ -93,26 +94,24 @@ impl<'a> Story<'a> {
         self.models(candidates);
         let mut chosen = permission::permit(&key, asked, &snapshot.choices, chosen)?;
         self.chosen(&chosen);
-        self.look_at_nodes(&chosen, client).await;
+        if paths::operates(path) {
+            return self.operated(candidates, query.as_deref(), timeout).await;
+        }
+        let falls_back =
+            chosen.model(asked).is_some_and(|m| snapshot.choices.fallbacks.contains_key(m));
+        self.look_at_nodes(&chosen, falls_back, client).await;
         let fallbacks = snapshot.choices.fallbacks_of(candidates, (&chosen, asked), client).await;
         let fallbacks = permission::permit_fallbacks(&key, (&chosen, asked), fallbacks)?;
         if !chosen.is_up(asked)
             && let Some(fallback) = fallbacks.into_iter().find(|fallback| fallback.is_up(asked))
         {
             self.chosen(&fallback);
-            self.look_at_nodes(&fallback, client).await;
+            self.look_at_nodes(&fallback, true, client).await;
             chosen = fallback;
         }
-        if !paths::operates(path) || chosen.route.upstream.members().len() < 2 {
-            let node = self.node(&chosen)?;
-            self.forwarded((&chosen.route, &node), query.as_deref(), timeout);
-            return Ok("forwarded");
-        }
-        self.line(
-            "node",
-            "all of them: what operates nodes goes to each, unless `?node=` names one",
-        );
-        Ok("forwarded to all nodes")
+        let node = self.node(&chosen, None)?;
+        self.forwarded((&chosen.route, &node), query.as_deref(), timeout);
+        Ok("forwarded")
     }
 
     /// Who asks.
@@ -236,10 +235,10 @@ impl<'a> Story<'a> {
     }
 
     /// Asks the nodes of the chosen upstream how they are, where there is a choice, and tells it.
-    async fn look_at_nodes(&mut self, chosen: &Chosen, client: &Arc<Client>) {
+    async fn look_at_nodes(&mut self, chosen: &Chosen, always: bool, client: &Arc<Client>) {
         let upstream = &chosen.route.upstream;
         let members = upstream.found_members().await;
-        if members.len() < 2 && upstream.name_of_nodes().is_none() {
+        if members.len() < 2 && upstream.name_of_nodes().is_none() && !always {
             return;
         }
         probes::once(upstream, client).await;
@@ -260,13 +259,35 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// The node that a gateway with nothing to do would choose.
-    fn node(&mut self, chosen: &Chosen) -> Result<Arc<Node>, Refusal> {
+    /// The nodes that are operated.
+    async fn operated(
+        &mut self,
+        candidates: &[Arc<Route>],
+        query: Option<&str>,
+        timeout: Option<Duration>,
+    ) -> Result<&'static str, Refusal> {
+        let (which, rest) = operated(candidates, self.path, query).await?;
+        let (route, only) = match (which, candidates.first()) {
+            (Operated::Named(route, node), _) => (route, Some(node)),
+            (Operated::Only, Some(route)) => (route.clone(), None),
+            _ => {
+                self.line("node", "all of them: it goes to each, unless `?node=` names one");
+                return Ok("forwarded to all nodes");
+            }
+        };
+        let chosen = Chosen { route, renamed: None, why: Why::NoModel };
+        let node = self.node(&chosen, only.as_ref())?;
+        self.forwarded((&chosen.route, &node), rest.as_deref(), timeout);
+        Ok("forwarded")
+    }
+
+    /// The node that a gateway with nothing to do would choose; `only` this one, if any.
+    fn node(&mut self, chosen: &Chosen, only: Option<&NodeId>) -> Result<Arc<Node>, Refusal> {
         let asked = self.request.model.as_ref();
         let model = chosen.renamed.as_ref().or(asked).map(ModelName::as_str);
         let wish = Wish {
             model,
-            only: None,
+            only,
             any_state: paths::operates(self.path),
             tried: &[],
             spare: false,
@@ -277,7 +298,7 @@ impl<'a> Story<'a> {
             NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
             NoNode::Unknown => Refusal::UpstreamUnreachable,
         })?;
-        if upstream.members().len() > 1 {
+        if upstream.members().len() > 1 && only.is_none() {
             let why = match upstream.balance {
                 Balance::LeastLoad => "least_load: no other has less to do",
                 Balance::RoundRobin => "round_robin: the next in turn",

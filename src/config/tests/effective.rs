@@ -122,7 +122,7 @@ routes:
             "upstreams.gpu:1.key = **** < routes.yaml:5:19",
             "upstreams.gpu:1.key_header = x-api-key < routes.yaml:6:26",
             "upstreams.gpu:1.key_prefix = **** < routes.yaml:7:26",
-            "upstreams.gpu:1.models = as the node lists them < default",
+            "upstreams.gpu:1.models = as each node lists them < default",
             "upstreams.gpu:1.balance = least_load < default",
             "upstreams.gpu:1.health = off < default",
         ],

@@ -178,10 +178,11 @@ impl Downstream {
     }
 }
 
-/// The head of an event stream.
+/// The head of an event stream, whose events can be read.
 pub(super) fn is_stream(head: &ResponseHeader) -> bool {
     let kind = head.headers.get(header::CONTENT_TYPE);
     head.status == http::StatusCode::OK
+        && !head.headers.contains_key(header::CONTENT_ENCODING)
         && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 

@@ -16,15 +16,24 @@ pub(super) struct Finish {
     matched: usize,
     /// All of it was there: the value comes.
     value: bool,
+    /// It is a text, of which nothing has come.
+    text: bool,
 }
 
 impl Finish {
-    /// True where a reason that is not null begins in `part`.
+    /// True where a reason that is neither null nor empty begins in `part`.
     pub(super) fn is_in(&mut self, mut part: &[u8]) -> bool {
         while let Some((&byte, rest)) = part.split_first() {
-            if self.value {
+            if self.text {
+                if byte != b'"' {
+                    return true;
+                }
+                *self = Self::default();
+                part = rest;
+            } else if self.value {
                 self.value = byte.is_ascii_whitespace();
-                if !self.value && byte != b'n' {
+                self.text = byte == b'"';
+                if !self.value && !self.text && byte != b'n' {
                     return true;
                 }
                 part = rest;
@@ -41,7 +50,7 @@ impl Finish {
                 return false;
             }
             if self.matched == FINISH.len() {
-                *self = Self { matched: 0, value: true };
+                *self = Self { matched: 0, value: true, text: false };
             }
         }
         false

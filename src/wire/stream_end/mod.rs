@@ -41,7 +41,9 @@ pub struct StreamEnd {
     place: Place,
     /// The event under way would be a good end.
     ending: bool,
-    /// A good end has come.
+    /// A choice has had a reason to finish: as good an end as any, if no other comes. There may be other choices.
+    finished: bool,
+    /// The end has come.
     ended: bool,
     finish: Finish,
     /// What waits until its event is whole. Read again then, from its begin.
@@ -109,6 +111,7 @@ impl StreamEnd {
             form,
             place: Place::Begin { event: true, after_cr: false },
             ending: false,
+            finished: false,
             ended: false,
             finish: Finish::default(),
             held: BytesMut::new(),
@@ -149,7 +152,12 @@ impl StreamEnd {
     /// The stream has come to a good end.
     pub fn is_well(&self) -> bool {
         let last_line = self.form == Form::Choices && matches!(self.place, Place::Begin { .. });
-        self.ended || (self.ending && last_line)
+        self.ended || self.finished || (self.ending && last_line)
+    }
+
+    /// The end has come: nothing that belongs to the stream can follow.
+    pub fn is_over(&self) -> bool {
+        self.ended
     }
 
     fn scan(&mut self, bytes: &[u8]) -> Stop {
@@ -231,7 +239,11 @@ impl StreamEnd {
     /// A blank line.
     fn end_event(&mut self, scan: &mut Scan<'_>) {
         let after_cr = scan.bytes[scan.at] == b'\r';
-        self.ended |= std::mem::take(&mut self.ending);
+        let ending = std::mem::take(&mut self.ending);
+        match self.form {
+            Form::Choices => self.finished |= ending,
+            Form::Events(_) => self.ended |= ending,
+        }
         self.place = Place::Begin { event: true, after_cr };
         scan.at += 1;
         (scan.event_at, scan.error_at) = (Some(scan.at), None);

@@ -281,4 +281,9 @@ async fn of_several_nodes_each_is_asked_and_told_why_it_would_get_the_request_or
     assert!(ended.out.contains("the node is asked for `s`"), "{}", ended.out);
     let ended = explain("/pause", "a").await;
     assert!(ended.line("node").contains("all of them"), "{}", ended.out);
+    for refused in ["/scale_elastic_ep", "/pause?node=x"] {
+        let ended = explain(refused, "a").await;
+        assert_eq!(ended.code, 1);
+        assert!(ended.line("result").contains("400 node_required"), "{}", ended.out);
+    }
 }

@@ -191,9 +191,8 @@ async fn each_node_gets_the_key_of_its_own_upstream_also_after_a_fallback() {
 #[tokio::test(flavor = "multi_thread")]
 async fn retries_are_at_most_a_fifth_of_what_comes() {
     let (one, two, gateway) = pair("models: [m], balance: round_robin, health: off").await;
-    let status = http::StatusCode::BAD_GATEWAY;
     for node in [&one, &two] {
-        node.set_fault(Some(Fault::Status { status, retry_after: None }));
+        node.set_fault(Some(Fault::Close));
     }
     for _ in 0..100 {
         assert_eq!(gateway.chat("m").send().await.unwrap().status(), 502);
@@ -224,4 +223,37 @@ async fn a_client_that_does_not_wait_takes_no_node_back() {
     .await;
     assert_eq!(state_of(&gateway, one.addr()).await, "ejected");
     assert!(chats(&two) > 0);
+}
+
+/// Nor does one that has no time to connect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_time_to_connect_ejects_nobody() {
+    let (one, two, gateway) = pair("models: [m], balance: round_robin, health: off").await;
+    for _ in 0..12 {
+        let request = gateway.chat("m").header("x-timeout-seconds", "0.000001");
+        assert_eq!(request.send().await.unwrap().status(), 504);
+    }
+    for node in [&one, &two] {
+        assert_eq!(state_of(&gateway, node.addr()).await, "up");
+    }
+}
+
+/// The last try's answer is the node's own, also where it asked for rest with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_503_that_no_other_node_can_mend_is_passed_on() {
+    let one = node(&["m"]).await;
+    let gateway = TestGateway::start(&upstream(
+        &[one.addr()],
+        "models: [m], health: off, retry: { attempts: 3 }",
+    ))
+    .await;
+    let status = http::StatusCode::SERVICE_UNAVAILABLE;
+    one.set_fault(Some(Fault::Status { status, retry_after: Some(30) }));
+    let reply = gateway.chat("m").send().await.unwrap();
+    assert_eq!(
+        (reply.status(), &reply.headers()["x-sluice-attempts"]),
+        (status, &"1".parse().unwrap())
+    );
+    assert!(!reply.text().await.unwrap().contains("no_healthy_node"));
+    assert_eq!(chats(&one), 1);
 }

@@ -123,3 +123,16 @@ async fn a_generic_node_is_asked_for_nothing_that_nobody_wanted() {
     assert!(probed.requests().iter().all(|came| came.target == "/ping"));
     assert!(one.requests().is_empty());
 }
+
+/// What probes found holds only while somebody probes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_probes_took_out_is_back_when_they_are_turned_off() {
+    let one = node(&["m"]).await;
+    let status = StatusCode::NOT_FOUND;
+    one.set_probe_fault(Some(Fault::Status { status, retry_after: None }));
+    let gateway = TestGateway::start(&upstream(&[one.addr()], &fields())).await;
+    until(&gateway, one.addr(), "down").await;
+    assert_eq!(gateway.chat("m").send().await.unwrap().status(), 503);
+    gateway.rewrite_routes(&upstream(&[one.addr()], "models: [m], health: off")).await;
+    assert_eq!(gateway.chat("m").send().await.unwrap().status(), 200);
+}

@@ -108,3 +108,54 @@ async fn one_node_can_be_named_and_must_be_where_its_size_changes() {
     };
     assert_eq!((targets(&one), targets(&two)), (1, 0));
 }
+
+/// Of whatever upstream it is: the one that is named, or none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_node_is_found_among_all_upstreams_of_the_path_and_no_other_takes_its_place() {
+    let (one, two) = (node(&["m"]).await, node(&["n"]).await);
+    let routes = format!(
+        "upstreams:\n  first: {{ kind: vllm, nodes: ['http://{}'], models: [m], health: off }}\n  \
+           second: {{ kind: vllm, nodes: ['http://{}'], models: [n], health: off }}\n\
+         routes:\n  - {{ preset: vllm, upstream: first }}\n  - {{ preset: vllm, upstream: second }}\n",
+        one.addr(),
+        two.addr()
+    );
+    let gateway = TestGateway::start(&routes).await;
+    let pause = async |node: std::net::SocketAddr| {
+        let request = gateway.post(&format!("/pause?node=http://{node}"));
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(pause(two.addr()).await, 200);
+    assert_eq!((one.is_paused(), two.is_paused()), (false, true));
+    assert_eq!(pause(nowhere()).await, 400);
+    assert_eq!((one.is_paused(), two.is_paused()), (false, true));
+}
+
+/// A client that leaves lets go of all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_nodes_on_behalf_of_a_client_that_left() {
+    use crate::support::scripted::{Peer, Scripted};
+    let (told, mut ended) = tokio::sync::mpsc::channel(2);
+    let silent = || {
+        let told = told.clone();
+        Scripted::start(move |_, mut peer: Peer| {
+            let told = told.clone();
+            async move {
+                while peer.request().await.is_some() {}
+                told.send(()).await.ok();
+            }
+        })
+    };
+    let (one, two) = (silent().await, silent().await);
+    let gateway =
+        TestGateway::start(&upstream(&[one.addr, two.addr], "models: [m], health: off")).await;
+    let mut asking = tokio::task::JoinSet::new();
+    asking.spawn(gateway.post("/pause").send());
+    crate::support::eventually(|| async { one.seen().len() + two.seen().len() == 2 }).await;
+    asking.shutdown().await;
+    for _ in 0..2 {
+        crate::support::within(ended.recv()).await.unwrap();
+    }
+    crate::support::eventually(|| async { gateway.series("sluice_requests_in_flight") == 0.0 })
+        .await;
+}

@@ -258,3 +258,23 @@ async fn a_node_that_breaks_off_after_a_good_end_has_not_failed() {
         assert_eq!(gateway.series("sluice_upstream_failures_total"), 0.0);
     }
 }
+
+/// One of two choices has finished: the other is lost with the node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_between_its_choices_ends_is_told_so() {
+    let node = Scripted::start(move |_, mut peer: Peer| async move {
+        peer.request().await;
+        peer.send(HEAD.as_bytes()).await;
+        peer.chunk(EVENTS[0]).await;
+        peer.chunk(EVENTS[1]).await;
+    })
+    .await;
+    for keepalive in ["15s", "0"] {
+        let (gateway, clients) = gateway(node.addr, "", keepalive).await;
+        for client in &clients {
+            let (status, text, well) = stream(client, &gateway).await;
+            assert!(status == 200 && well, "{text:?}");
+            assert_eq!(code_at_end(&text), "upstream_error");
+        }
+    }
+}
