@@ -17,6 +17,8 @@ pub(super) fn start(settings: &Settings) {
     let mut builder = Builder::new();
     builder.target(Target::Stderr).filter_level(LIBRARIES.min(settings.log_level));
     builder.filter_module("sluice", settings.log_level);
+    // Two that reach for one pooled connection are no error: one of them makes a new one.
+    builder.filter_module("pingora_core::connectors", log::LevelFilter::Off);
     builder.format(move |out, record| {
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         match format {

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use pingora::http::ResponseHeader;
 
 use super::context::Forward;
-use super::downstream::is_stream;
 use super::guard::Guard;
 use super::last_words::LastWords;
 use super::mask::Mask;
@@ -50,10 +49,14 @@ impl AnswerSoFar {
     }
 
     /// The head of a try's answer is there. `waits`: it goes to the client with the first byte.
-    pub(super) fn begin(&mut self, head: &ResponseHeader, forward: Option<&Forward>, waits: bool) {
+    pub(super) fn begin(
+        &mut self,
+        head: &ResponseHeader,
+        forward: Option<&Forward>,
+        (stream, waits): (bool, bool),
+    ) {
         self.has_head = true;
         self.waiting = head.status.as_u16();
-        let stream = is_stream(head);
         self.tail = stream.then(Tail::default);
         let noted =
             head.status.is_success() && forward.is_some_and(|forward| forward.notes_response);

@@ -95,7 +95,8 @@ impl Gateway {
     /// wrongly.
     pub(super) fn judge(&self, head: &ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
         let status = head.status;
-        ctx.node_answered(status, retry_after(head));
+        let rest = (status == StatusCode::SERVICE_UNAVAILABLE).then(|| retry_after(head));
+        ctx.node_answered(status, rest.flatten());
         let Some(upstream) = ctx.forward.as_ref().map(|forward| forward.route.upstream.clone())
         else {
             return Ok(());

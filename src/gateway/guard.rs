@@ -7,7 +7,6 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
-use super::downstream::is_stream;
 use super::{Gateway, failure};
 use crate::refusal::Refusal;
 use crate::upstream::breaker::Fault;
@@ -21,12 +20,11 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// For an answer whose end is known. What is sent with a length has no place for an event of ours.
+    /// For a stream whose end is known. What is sent with a length has no place for an event of ours.
     pub(super) fn of(session: &Session, head: &ResponseHeader) -> Option<Self> {
         let request = session.req_header();
-        let watched = request.method == Method::POST
-            && is_stream(head)
-            && !head.headers.contains_key(header::CONTENT_LENGTH);
+        let watched =
+            request.method == Method::POST && !head.headers.contains_key(header::CONTENT_LENGTH);
         let end = watched.then(|| StreamEnd::of_path(request.uri.path()))??;
         Some(Self { end, over: false })
     }

@@ -87,7 +87,7 @@ impl RequestContext {
     pub(super) fn node_answered(&mut self, status: StatusCode, rest: Option<Duration>) {
         let Some(place) = &self.place else { return };
         place.node().reached(true);
-        if let Some(rest) = rest.filter(|_| status == StatusCode::SERVICE_UNAVAILABLE) {
+        if let Some(rest) = rest {
             place.node().health.rest(rest, Instant::now());
         }
         if status.is_server_error() && !matches!(status.as_u16(), 501 | 505) {

@@ -23,7 +23,8 @@ pub(super) fn head(
     head: &ResponseHeader,
     ctx: &mut RequestContext,
 ) -> Result<()> {
-    let stream = is_stream(head) && has_body(session, head);
+    let events = is_stream(head);
+    let stream = events && has_body(session, head);
     let begun = has_begun(session.response_written());
     if begun && !stream {
         // Comments are out, and with them a status: this answer has another.
@@ -31,9 +32,9 @@ pub(super) fn head(
         ctx.failure = Some(Refusal::UpstreamError(why));
         return Err(forward::refused_answer(head.status.as_u16(), "no stream after comments"));
     }
-    let waits = stream || (has_body(session, head) && may_be_last_words(head.status, ctx));
-    ctx.answer.begin(head, ctx.forward.as_ref(), waits);
-    ctx.answer.guard = Guard::of(session, head);
+    let waits = stream || (may_be_last_words(head.status, ctx) && has_body(session, head));
+    ctx.answer.begin(head, ctx.forward.as_ref(), (events, waits));
+    ctx.answer.guard = if events { Guard::of(session, head) } else { None };
     if begun {
         ctx.answer.send_head();
     }

@@ -182,3 +182,56 @@ impl Best<'_> {
         Place::take(self.member.node.clone(), wish.weight, trial)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::node::Registry;
+    use super::super::resolve::SystemResolver;
+    use super::*;
+    use crate::config::NodeUrl;
+
+    fn members(count: u16) -> Vec<Arc<Member>> {
+        let registry = Registry::new(Arc::new(SystemResolver));
+        let url = |port| NodeUrl { tls: false, host: "h".into(), port, base: String::new() };
+        (1..=count).map(|port| Arc::new(Member::new(registry.node(&url(port), None)))).collect()
+    }
+
+    const WISH: Wish<'_> =
+        Wish { model: None, only: None, any_state: false, tried: &[], spare: true, weight: 1 };
+
+    #[test]
+    fn a_node_that_is_back_begins_with_a_tenth_of_its_share_whatever_the_policy_and_the_place() {
+        let now = Instant::now();
+        for policy in [Balance::LeastLoad, Balance::RoundRobin] {
+            for back in [0, 5, 9] {
+                let (members, turn) = (members(10), Turn::default());
+                members[back].node.health.drain(true, now);
+                members[back].node.health.drain(false, now);
+                let mut picks = vec![0; members.len()];
+                for _ in 0..10_000 {
+                    let place = turn.pick(&members, policy, &WISH, now).unwrap();
+                    let at = members.iter().position(|one| Arc::ptr_eq(&one.node, place.node()));
+                    picks[at.unwrap()] += 1;
+                }
+                assert!((50..200).contains(&picks[back]), "{policy:?} {back}: {picks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_request_tries_an_ejected_node_and_the_others_go_elsewhere() {
+        use super::super::breaker::Fault;
+        let (members, turn, now) = (members(2), Turn::default(), Instant::now());
+        for _ in 0..3 {
+            members[0].node.health.failed(Fault::Connect, false, now);
+        }
+        let pick = |now| turn.pick(&members, Balance::LeastLoad, &WISH, now).unwrap();
+        assert!((0..9).all(|_| Arc::ptr_eq(pick(now).node(), &members[1].node)));
+        let later = now + Duration::from_secs(2);
+        let mut trial = pick(later);
+        assert!(trial.is_trial() && Arc::ptr_eq(trial.node(), &members[0].node));
+        assert!((0..9).all(|_| Arc::ptr_eq(pick(later).node(), &members[1].node)));
+        trial.succeeded();
+        assert!(!pick(later).is_trial());
+    }
+}

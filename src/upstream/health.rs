@@ -89,7 +89,7 @@ pub enum Change {
 impl Health {
     /// What holds at `now`.
     pub fn standing(&self, now: Instant) -> Standing {
-        if self.calm.load(Ordering::Relaxed) {
+        if self.is_calm() {
             return Standing::Up(1.0);
         }
         let mut inside = self.inside.lock();
@@ -123,11 +123,13 @@ impl Health {
         if opened { Change::Down(format!("it {}", fault.describe())) } else { Change::None }
     }
 
+    /// Nothing is amiss: a success would change nothing.
+    pub(super) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
     /// A request went well.
     pub fn succeeded(&self, is_trial: bool, now: Instant) -> Change {
-        if self.calm.load(Ordering::Relaxed) {
-            return Change::None;
-        }
         self.change(|inside| {
             let closed = inside.breaker.succeeded(is_trial);
             if closed {

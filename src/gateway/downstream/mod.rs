@@ -114,11 +114,12 @@ impl Downstream {
         farewell: Farewell,
     ) {
         self.remove(session);
-        self.hands_over = limits.end_with_first_byte(Instant::now());
+        let now = Instant::now();
+        self.hands_over = limits.end_with_first_byte(now);
         let shared = self.shared.get_or_insert_default().clone();
         // The session is moved, its box stays: nothing is asked of the allocator but room for the stand-in.
         let real = mem::replace(&mut *session.downstream_session, nobody());
-        let stand_in = StandIn::new((real, shared), pieces, limits, farewell);
+        let stand_in = StandIn::new((real, shared), pieces, (limits, now), farewell);
         *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
         self.installed = true;
     }
@@ -182,8 +183,8 @@ impl Downstream {
 pub(super) fn is_stream(head: &ResponseHeader) -> bool {
     let kind = head.headers.get(header::CONTENT_TYPE);
     head.status == http::StatusCode::OK
-        && !head.headers.contains_key(header::CONTENT_ENCODING)
         && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+        && !head.headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// The client has got the head of an answer.

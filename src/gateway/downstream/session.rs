@@ -63,10 +63,10 @@ impl StandIn {
     pub(super) fn new(
         (real, shared): (ServerSession, Arc<Shared>),
         pieces: Option<Pieces>,
-        limits: Limits,
+        (limits, now): (Limits, Instant),
         farewell: Farewell,
     ) -> Self {
-        let clock = Clock::new(limits, Instant::now(), has_begun(real.response_written()));
+        let clock = Clock::new(limits, now, has_begun(real.response_written()));
         Self {
             alarm: Box::pin(tokio::time::sleep_until(clock.next().into())),
             replays: pieces.as_ref().is_some_and(|pieces| !pieces.is_empty()),
