@@ -37,7 +37,8 @@ pub async fn operated<'q>(
     let (rest, named) =
         taken.map_err(|query::Twice| refusal("The parameter `node` is there twice.".into()))?;
     let mut ids = Vec::new();
-    let mut first = 0;
+    // Nodes of the first route.
+    let mut first = None;
     let named = named.map(|named| query::decoded(named).unwrap_or_default());
     for route in candidates {
         for member in route.upstream.found_members().await.iter() {
@@ -46,14 +47,14 @@ pub async fn operated<'q>(
             }
             ids.push(member.node.id.to_string());
         }
-        first = if first == 0 { ids.len() } else { first };
+        first.get_or_insert(ids.len());
     }
     if named.is_some() {
         return Err(refusal(format!("There is no such node. There are: {}.", ids.join(", "))));
     }
-    match first {
+    match first.unwrap_or_default() {
         0 | 1 => Ok((Operated::Only, rest)),
-        _ if path == OF_ONE_NODE => {
+        first if path == OF_ONE_NODE => {
             let ids = ids[..first].join(", ");
             Err(refusal(format!("Name one of the nodes with `?node=`: {ids}.")))
         }

@@ -52,6 +52,7 @@ upstreams:
     kind: vllm
     nodes: [http://127.0.0.1:{gone}]
     models: [{gone_model}]
+    health: off  # probes would find it down: then it is 503
 routes:
   - {{preset: vllm, upstream: fast}}
   - {{preset: vllm, upstream: slow}}
