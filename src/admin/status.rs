@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::gateway::Snapshot;
+use crate::metrics::NodeReading;
 use crate::names::ModelName;
 use crate::upstream::Upstream;
 use crate::upstream::member::Member;
@@ -88,20 +89,19 @@ impl UpstreamStatus {
 
 impl NodeStatus {
     fn of(member: &Member, now: Instant) -> Self {
-        let node = &member.node;
-        let (state, reason) = node.health.told(now);
-        let gauges = node.load.gauges();
         let text = |models: Vec<ModelName>| models.iter().map(ToString::to_string).collect();
+        let NodeReading { node, state, takes_work, in_flight, load_bytes, foreign, gauges } =
+            member.node.reading(now);
         Self {
-            node: node.id.to_string(),
+            node,
             state,
-            reason,
-            takes_work: node.health.standing(now).takes_work(),
-            in_flight: node.load.requests(),
-            load_bytes: node.load.weight(),
-            foreign: node.load.foreign(),
-            running: gauges.map(|gauges| gauges.running),
-            waiting: gauges.map(|gauges| gauges.waiting),
+            reason: member.node.health.told(now).1,
+            takes_work,
+            in_flight,
+            load_bytes,
+            foreign,
+            running: gauges.map(|(running, _)| running),
+            waiting: gauges.map(|(_, waiting)| waiting),
             models: member.models().map(text),
         }
     }

@@ -7,6 +7,7 @@ mod healthcheck;
 mod init;
 mod keys;
 mod loaded;
+mod local;
 mod logging;
 mod schema;
 mod serve;

@@ -1,13 +1,10 @@
 //! `sluice status`: the nodes of the gateway on this machine, as a table or as JSON.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::healthcheck::reachable;
-use super::{Boot, Failed, say};
+use super::{Boot, Failed, local, say};
 
 /// Longest wait for each step.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,9 +24,10 @@ pub(super) struct Status {
 
 pub(super) fn run(status: &Status) -> Result<(), Failed> {
     let (settings, _) = status.boot.resolve()?;
-    let address = reachable(settings.admin_listen);
-    let (code, body) = ask(address, status.api_key.as_deref())
-        .map_err(|error| Failed::Runtime(format!("no gateway at {address}: {error}")))?;
+    let address = local::reachable(settings.admin_listen);
+    let asked = local::get(address, "/api/status", status.api_key.as_deref(), PATIENCE);
+    let (code, body) =
+        asked.map_err(|error| Failed::Runtime(format!("no gateway at {address}: {error}")))?;
     let known: Value = serde_json::from_slice(&body)
         .map_err(|_| Failed::Runtime(format!("{address} does not answer as a gateway")))?;
     if code != 200 {
@@ -41,24 +39,6 @@ pub(super) fn run(status: &Status) -> Result<(), Failed> {
         false => say(&table(&known)),
     }
     if known["state"] == "ok" { Ok(()) } else { Err(Failed::Told) }
-}
-
-fn ask(address: SocketAddr, key: Option<&str>) -> io::Result<(u16, Vec<u8>)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
-    let request = format!(
-        "GET /api/status HTTP/1.1\r\nHost: {address}\r\n{key}Accept: application/json\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let no_http = || io::Error::from(io::ErrorKind::InvalidData);
-    let end = memchr::memmem::find(&answer, b"\r\n\r\n").ok_or_else(no_http)?;
-    let code = answer.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
-    let body = answer.split_off(end + 4);
-    Ok((code.ok_or_else(no_http)?, body))
 }
 
 /// A line for each node, its columns as wide as they must be.

@@ -101,7 +101,7 @@ impl Gateway {
         session: &Session,
         query: Option<&'q str>,
     ) -> Result<(Option<Duration>, Option<Cow<'q, str>>), Stop> {
-        let query = query::take_timeout(query).map_err(Refusal::from)?;
+        let query = query::take_timeout(query)?;
         let mut headers = session.req_header().headers.get_all(TIMEOUT).iter();
         let header = headers.next();
         if headers.next().is_some() {

@@ -127,7 +127,7 @@ impl Gateway {
         let passing =
             status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE;
         let again = passing && ctx.may_send_again() && ctx.another_try_may_work();
-        if again && self.retries.retry(Instant::now()) {
+        if self.is_tried_again(again) {
             ctx.failure = None;
             return Err(forward::refused_answer(status.as_u16(), "a passing state"));
         }
@@ -155,6 +155,11 @@ impl Gateway {
         }
     }
 
+    /// True, and counted, where what `may` be tried again fits the budget.
+    pub(super) fn is_tried_again(&self, may: bool) -> bool {
+        may && self.retries.retry(Instant::now())
+    }
+
     /// There is no connection.
     pub(super) fn not_connected(&self, error: &Error, ctx: &mut RequestContext) {
         let timed_out =
@@ -175,7 +180,7 @@ impl Gateway {
         let late = ctx.failure == Some(Refusal::UpstreamTimeout);
         if *error.etype() == ErrorType::ConnectNoRoute && !late {
             self.try_failed(ctx, Fault::Connect);
-            error.set_retry(ctx.may_try_again() && self.retries.retry(Instant::now()));
+            error.set_retry(self.is_tried_again(ctx.may_try_again()));
         }
         error
     }
@@ -278,6 +283,6 @@ impl Gateway {
         }
         // `judge` has asked the budget already, and given what may not be tried again its name.
         let passing = matches!(error.etype(), ErrorType::HTTPStatus(_)) && ctx.failure.is_none();
-        passing || (broken && self.retries.retry(Instant::now()))
+        passing || self.is_tried_again(broken)
     }
 }

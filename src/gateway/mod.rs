@@ -232,8 +232,7 @@ impl ProxyHttp for Gateway {
         let in_time = ctx.forward.as_ref().is_none_or(|f| Instant::now() < f.first_byte_until);
         let name = if in_time { Refusal::UpstreamUnreachable } else { Refusal::UpstreamTimeout };
         ctx.failure = Some(name);
-        let retry = ctx.may_try_again() && self.retries.retry(Instant::now());
-        error.set_retry(retry);
+        error.set_retry(self.is_tried_again(ctx.may_try_again()));
         error
     }
 

@@ -88,7 +88,7 @@ impl Gateway {
             }
             *body = match said {
                 Said::Part => None,
-                Said::Last(..) if ctx.may_send_again() && self.retries.retry(Instant::now()) => {
+                Said::Last(..) if self.is_tried_again(ctx.may_send_again()) => {
                     ctx.failure = None;
                     return Err(forward::refused_answer(500, "last words"));
                 }

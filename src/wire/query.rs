@@ -1,4 +1,5 @@
-//! The query of a request: the gateway's own `timeout` is taken out, the rest stays byte for byte.
+//! The query of a request: the gateway's own parameters (`timeout`, and `node` where nodes are operated) are taken out, the
+//! rest stays byte for byte.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,16 +15,6 @@ pub struct Query<'a> {
     pub timeout: Option<&'a str>,
 }
 
-/// `timeout` was given twice: which one counts is anybody's guess.
-#[derive(Debug, PartialEq, Eq)]
-pub struct TwoTimeouts;
-
-impl From<TwoTimeouts> for Refusal {
-    fn from(TwoTimeouts: TwoTimeouts) -> Self {
-        invalid_timeout("The parameter `timeout` is there twice.")
-    }
-}
-
 /// A timeout that cannot be taken.
 pub fn invalid_timeout(message: &'static str) -> Refusal {
     Refusal::malformed("invalid_timeout", message)
@@ -32,10 +23,11 @@ pub fn invalid_timeout(message: &'static str) -> Refusal {
 /// Takes `timeout=…` out of `query`.
 ///
 /// # Errors
-/// [`TwoTimeouts`].
-pub fn take_timeout(query: Option<&str>) -> Result<Query<'_>, TwoTimeouts> {
-    let taken = take(query, "timeout=").map_err(|Twice| TwoTimeouts)?;
-    Ok(Query { rest: taken.0, timeout: taken.1 })
+/// `invalid_timeout`: it is there twice, and which one counts is anybody's guess.
+pub fn take_timeout(query: Option<&str>) -> Result<Query<'_>, Refusal> {
+    let twice = |Twice| invalid_timeout("The parameter `timeout` is there twice.");
+    let (rest, timeout) = take(query, "timeout=").map_err(twice)?;
+    Ok(Query { rest, timeout })
 }
 
 /// A parameter was given twice.
@@ -102,7 +94,8 @@ mod tests {
         assert_eq!(take_timeout(Some("timeout=1")).unwrap().rest, None);
         assert_eq!(take_timeout(Some("x_timeout=1")).unwrap().rest.as_deref(), Some("x_timeout=1"));
         assert_eq!(take_timeout(None).unwrap(), Query { rest: None, timeout: None });
-        assert_eq!(take_timeout(Some("timeout=1&timeout=2")), Err(TwoTimeouts));
+        let twice = take_timeout(Some("timeout=1&timeout=2")).unwrap_err();
+        assert_eq!(twice.code(), "invalid_timeout");
     }
 
     #[test]

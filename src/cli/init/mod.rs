@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Failed, healthcheck, keys, say};
+use super::{Failed, keys, local, say};
 use crate::config::{
     Environment, KEYS_FILE, ROUTES_FILE, SERVER_FILE, Settings, SettingsArgs, schema,
 };
@@ -49,7 +49,7 @@ pub(super) fn run(init: &Init) -> Result<(), Failed> {
     // As `serve` will, so that the line to paste has the right port.
     let settings = Settings::resolve(&SettingsArgs::default(), &Environment::of_process(), dir)?;
     write_all(dir, &files)?;
-    say(&next(dir, &key, healthcheck::reachable(settings.listen)));
+    say(&next(dir, &key, local::reachable(settings.listen)));
     Ok(())
 }
 

@@ -26,6 +26,18 @@ async fn saying(chunks: &'static [&'static str]) -> Scripted {
     .await
 }
 
+/// A node that sends these chunks to a request, and breaks off.
+async fn breaking_after(chunks: &'static [&'static str]) -> Scripted {
+    Scripted::start(move |_, mut peer: Peer| async move {
+        peer.request().await;
+        peer.send(HEAD.as_bytes()).await;
+        for chunk in chunks {
+            peer.chunk(chunk).await;
+        }
+    })
+    .await
+}
+
 /// The series of failures, by kind.
 fn failures(gateway: &TestGateway, kind: &str) -> f64 {
     let text = String::from_utf8(gateway.server.metrics.render().unwrap()).unwrap();
@@ -238,14 +250,7 @@ async fn vllms_death_is_told_in_the_dialect_of_each_path() {
 /// The client has all of it: what its node does then is no failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_breaks_off_after_a_good_end_has_not_failed() {
-    let node = Scripted::start(move |_, mut peer: Peer| async move {
-        peer.request().await;
-        peer.send(HEAD.as_bytes()).await;
-        for event in EVENTS {
-            peer.chunk(event).await;
-        }
-    })
-    .await;
+    let node = breaking_after(&EVENTS).await;
     for keepalive in ["15s", "0"] {
         let (gateway, clients) = gateway(node.addr, "", keepalive).await;
         for client in &clients {
@@ -262,13 +267,7 @@ async fn a_node_that_breaks_off_after_a_good_end_has_not_failed() {
 /// One of two choices has finished: the other is lost with the node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_breaks_between_its_choices_ends_is_told_so() {
-    let node = Scripted::start(move |_, mut peer: Peer| async move {
-        peer.request().await;
-        peer.send(HEAD.as_bytes()).await;
-        peer.chunk(EVENTS[0]).await;
-        peer.chunk(EVENTS[1]).await;
-    })
-    .await;
+    let node = breaking_after(&EVENTS[..2]).await;
     for keepalive in ["15s", "0"] {
         let (gateway, clients) = gateway(node.addr, "", keepalive).await;
         for client in &clients {
