@@ -33,7 +33,7 @@ use crate::reload::{NotTaken, Reloader};
 use crate::routing::responses::{RESPONSES_MAX, Responses};
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
-use crate::upstream::connection::Connections;
+use crate::upstream::connection::{Connections, Pool};
 use crate::upstream::node::Registry;
 use crate::upstream::probes;
 use crate::upstream::refresh::{self, Refresher};
@@ -146,7 +146,8 @@ impl Server {
         let (stop_accepting, stopping) = watch::channel(false);
         let (reload, asked) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
-        let public_service = public_service(&settings, gateway);
+        let pool = Pool::new(NODE_CONNECTIONS_IDLE_MAX);
+        let public_service = public_service(&settings, gateway, pool.clone());
         serve(&mut tasks, public_service, public, stopping.clone())?;
         metrics.read_nodes_by(node_readings(registry.clone()));
         let app = HttpServer::new_app(Admin {
@@ -157,6 +158,7 @@ impl Server {
             local: admin.local_addr()?.ip().is_loopback(),
         });
         serve(&mut tasks, Service::new("admin".to_owned(), app), admin, stopping)?;
+        tasks.spawn(pool.watch());
         tasks.spawn(reloader.run(asked));
         tasks.spawn(refresh::run(refreshes, client.clone()));
         let probed = live.clone();
@@ -219,6 +221,7 @@ fn ca_file(settings: &Settings) -> Option<String> {
 fn public_service(
     settings: &Settings,
     gateway: Gateway,
+    pool: Arc<Pool>,
 ) -> Service<HttpProxy<Gateway, Connections>> {
     let conf = ServerConf {
         threads: 1,
@@ -231,7 +234,9 @@ fn public_service(
     options.h2_idle_timeout = Some(settings.keepalive_timeout);
     let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
     // No listener speaks a protocol of its own, so no such session ever comes.
-    builder.custom(Connections, Arc::new(|_, _, _| Box::pin(std::future::ready(None)))).build()
+    builder
+        .custom(Connections(pool), Arc::new(|_, _, _| Box::pin(std::future::ready(None))))
+        .build()
 }
 
 /// Hands a bound socket to a service, under the name by which Pingora looks for inherited ones.

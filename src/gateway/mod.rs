@@ -139,12 +139,11 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        ctx.pooled = reused;
-        if let (false, Some(place)) = (reused, &mut ctx.place) {
+        let Some(place) = &mut ctx.place else { return Ok(()) };
+        let told = |digest| connection::belongs_to(digest, &place.node().idle);
+        ctx.pooled = reused || digest.is_some_and(told);
+        if !ctx.pooled {
             place.connected();
-            if let Some(digest) = digest {
-                connection::belongs_to(digest, &place.node().idle);
-            }
         }
         Ok(())
     }
