@@ -250,6 +250,18 @@ mod tests {
         (2, socket)
     }
 
+    /// One request and its answer.
+    async fn ask(connector: &http::Connector<Connections>, peer: &HttpPeer) -> Result<()> {
+        let (mut session, _) = connector.get_http_session(peer).await?;
+        let head = RequestHeader::build("GET", b"/", None)?;
+        session.write_request_header(Box::new(head)).await?;
+        session.finish_request_body().await?;
+        session.read_response_header().await?;
+        while session.read_response_body().await?.is_some() {}
+        connector.release_http_session(session, peer, None).await;
+        Ok(())
+    }
+
     /// Asks twice, one after the other; how often on the node's first connection.
     async fn asked_on_one_connection(answer: &'static [u8]) -> usize {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -257,22 +269,17 @@ mod tests {
         peer.options.alpn = protocol();
         peer.options.idle_timeout = Some(Duration::from_secs(60));
         peer.options.read_timeout = Some(Duration::from_secs(10));
-        let node = tokio::spawn(node(listener, answer));
         let pool = Pool::new(8);
         let connector = http::Connector::new_custom(None, Connections(pool.clone()));
-        for _ in 0..2 {
-            let (mut session, _) = connector.get_http_session(&peer).await.unwrap();
-            let head = RequestHeader::build("GET", b"/", None).unwrap();
-            session.write_request_header(Box::new(head)).await.unwrap();
-            session.finish_request_body().await.unwrap();
-            if session.read_response_header().await.is_ok() {
-                while session.read_response_body().await.unwrap().is_some() {}
-                connector.release_http_session(session, &peer, None).await;
-            }
-        }
-        let (asked, _open) = node.await.unwrap();
-        // Not in Pingora's.
-        assert_eq!(pool.len(), usize::from(asked == 2));
+        let asking = async {
+            ask(&connector, &peer).await.unwrap();
+            // On another connection, nobody answers.
+            ask(&connector, &peer).await.is_ok()
+        };
+        let ((asked, _open), answered) = tokio::join!(node(listener, answer), asking);
+        assert_eq!(answered, asked == 2);
+        // It is not in Pingora's pool.
+        assert_eq!(pool.len(), usize::from(answered));
         asked
     }
 

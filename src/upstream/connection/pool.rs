@@ -228,14 +228,18 @@ mod tests {
         link.map(|link| link.socket.local_addr().unwrap())
     }
 
-    /// Until the pool's task has found out.
+    /// What comes of `waiting` while the pool's task runs.
+    async fn while_watched<T>(pool: &Arc<Pool>, waiting: impl Future<Output = T>) -> T {
+        tokio::select! {
+            () = pool.clone().watch() => unreachable!("it never ends"),
+            told = tokio::time::timeout(LONG, waiting) => told.unwrap(),
+        }
+    }
+
     async fn emptied(pool: &Pool) {
-        let empty = async {
-            while pool.len() > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(LONG, empty).await.unwrap();
+        while pool.len() > 0 {
+            tokio::task::yield_now().await;
+        }
         assert!(pool.idle.lock().of_peers.is_empty());
     }
 
@@ -256,23 +260,19 @@ mod tests {
     #[tokio::test]
     async fn one_that_its_node_closes_is_given_up_at_once() {
         let (pool, node) = (Pool::new(8), Node::new().await);
-        let watching = tokio::spawn(pool.clone().watch());
         let (link, at_node) = node.connect(&pool).await;
         pool.put(PEER, link);
         drop(at_node);
-        emptied(&pool).await;
-        watching.abort();
+        while_watched(&pool, emptied(&pool)).await;
     }
 
     #[tokio::test]
     async fn one_on_which_the_node_says_what_nobody_asked_is_given_up() {
         let (pool, node) = (Pool::new(8), Node::new().await);
-        let watching = tokio::spawn(pool.clone().watch());
         let (link, mut at_node) = node.connect(&pool).await;
         pool.put(PEER, link);
         at_node.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
-        emptied(&pool).await;
-        watching.abort();
+        while_watched(&pool, emptied(&pool)).await;
         // So is one that brings it along.
         let (link, mut at_node) = node.connect(&pool).await;
         at_node.write_all(b"more than was asked").await.unwrap();
@@ -289,12 +289,11 @@ mod tests {
         pool.put(PEER, link);
         assert!(pool.take(PEER, Duration::from_secs(4)).is_none());
         assert_eq!(at_node.read(&mut [0]).await.unwrap(), 0);
-        let (mut link, mut at_node) = node.connect(&pool).await;
+        let ((mut link, mut at_node), mut read) = (node.connect(&pool).await, [0]);
         (link.last_read, link.limit) = (Some(Instant::now()), Duration::ZERO);
         pool.put(PEER, link);
-        let watching = tokio::spawn(pool.clone().watch());
-        assert_eq!(at_node.read(&mut [0]).await.unwrap(), 0);
-        watching.abort();
+        let closed = while_watched(&pool, at_node.read(&mut read)).await;
+        assert_eq!(closed.unwrap(), 0);
     }
 
     #[tokio::test]
