@@ -104,7 +104,7 @@ fn snapshot(metrics: &Metrics) -> Snapshot {
     let environment = Environment::from_iter(Vec::<(String, String)>::new());
     let source = Source { dir: dir.path().to_owned(), environment, backend: None };
     let config = config::load(&source).map_err(|problems| problems.to_string()).unwrap();
-    let registry = Arc::new(Registry::new(Arc::new(SystemResolver)));
+    let registry = Arc::new(Registry::new(Arc::new(SystemResolver), 0));
     Snapshot::build(&config, None, &registry, metrics).unwrap()
 }
 
@@ -139,7 +139,8 @@ fn admission(snapshot: &Arc<Snapshot>) -> Vec<Step> {
                 any_state: false,
                 tried: &[],
                 spare: true,
-                weight: 4_096,
+                affinity: sluice::upstream::balance::Affinity::None,
+                bytes: 0,
             };
             black_box(nodes.upstreams[0].pick(&wish).is_ok());
         }),

@@ -20,7 +20,7 @@
 //! [`Gateway`](gateway::Gateway) implements Pingora's `ProxyHttp`. `request_filter` calls `admit` (`gateway/admit.rs`),
 //! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → authenticate → route →
 //! scope → timeout → body → model → stored response → upstream. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
-//! a place at the best node (`gateway/node.rs`, [`upstream::balance`]), `upstream_request_filter` writes the head that the
+//! a place at the best node (`gateway/node.rs`, [`upstream::balance`], by its session or its prompt where that is asked for, `gateway/affinity.rs`), `upstream_request_filter` writes the head that the
 //! node shall see (what may go up is listed; everything else stays) and puts a stand-in in the client's place (`gateway/downstream/`) that replays the body, keeps
 //! the head of a stream back until its first event, watches the clock and has comments written into silent streams;
 //! `upstream_response_filter` judges the status; `gateway/passing.rs` decides what goes to the client, and from when on no
@@ -55,6 +55,9 @@
 //!   needs them. Only nodes of a known kind, or with a path for it, are probed, and, where there are several, asked for their models with that.
 //! - **Load is a guard of the request's**, taken with the choice and dropped with its context: no ending can leak it, and
 //!   nothing else writes it. What others do at a node is what its own gauges show beyond ours.
+//! - **One score, in time**, decides where a prompt goes ([`upstream::prefix`]): what a node has still to compute, less what it
+//!   must have computed since, and what it does not hold of this prompt. No threshold switches between cache and load. Prompts
+//!   are known by what passed through: with an exact model of each cache nothing more is needed.
 //! - **Failures alone close no upstream**: with every node ejected they are all tried, as nginx does. Only probes (pauses and sleep are what they find, too), operators
 //!   and a node's own `Retry-After` leave nobody to ask.
 //! - **A habit is three**: how long a node keeps idle connections is learnt when it closes three at the same age, since a

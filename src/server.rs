@@ -123,7 +123,7 @@ impl Server {
         let Start { settings, source, public, admin, resolver, access_log } = start;
         let metrics = Arc::new(Metrics::new()?);
         let keys_needed = !public.local_addr()?.ip().is_loopback();
-        let registry = Arc::new(Registry::new(resolver));
+        let registry = Arc::new(Registry::new(resolver, settings.max_prefix_bytes));
         let reloader = Reloader::start(source, registry.clone(), metrics.clone(), keys_needed)?;
         let live = reloader.live();
         let client = Arc::new(Client::new(ca_file(&settings)));

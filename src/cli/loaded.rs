@@ -29,7 +29,7 @@ impl Loaded {
         }
         config.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
         let metrics = Metrics::new().map_err(|error| Failed::Runtime(error.to_string()))?;
-        let registry = Arc::new(Registry::new(Arc::new(SystemResolver)));
+        let registry = Arc::new(Registry::new(Arc::new(SystemResolver), 0));
         let snapshot = Snapshot::build(&config, None, &registry, &metrics);
         let snapshot = snapshot.map_err(|path| Failed::NotTaken(NotTaken::Path(path)))?;
         Ok(Self { settings, source, config, snapshot })

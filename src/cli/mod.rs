@@ -12,6 +12,7 @@ mod logging;
 mod schema;
 mod serve;
 mod sim;
+mod simulate;
 mod status;
 
 use std::io::{self, Write};
@@ -47,6 +48,8 @@ enum Command {
     Demo(demo::Demo),
     /// Run one simulated node: vLLM's API, or Ollama's with `--kind ollama`.
     Sim(crate::sim::Settings),
+    /// Play requests of a trace on simulated nodes, by each policy: how much is found in caches, how soon answers begin.
+    Simulate(simulate::Simulate),
     /// Write a commented configuration with a fresh key. Nothing that is there is overwritten.
     Init(init::Init),
     /// Check the configuration and tell everything that is wrong with it. Exit code 78 if anything is.
@@ -116,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Serve(boot) => serve::run(&boot),
         Command::Demo(demo) => demo::run(demo),
         Command::Sim(settings) => sim::run(settings),
+        Command::Simulate(simulate) => simulate::run(&simulate),
         Command::Init(init) => init::run(&init),
         Command::Check(check) => check::run(&check),
         Command::Explain(explain) => explain::run(explain),

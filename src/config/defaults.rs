@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 /// Bytes of one configuration file: ten thousand routes take 2 MB, a binary that was copied by mistake more.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of a `key_file`: a key, not a document.
@@ -44,6 +46,9 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
 pub const ATTEMPTS: usize = 2;
 /// More tries than this only add load to nodes in trouble.
 pub const ATTEMPTS_MAX: u64 = 10;
+
+/// What names a session for `consistent_hash`: as the routers of vLLM and SGLang have it.
+pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-id");
 
 /// Nodes of one upstream: more than any cluster has for one model, and each is probed and has series of its own.
 pub const NODES_MAX: usize = 256;

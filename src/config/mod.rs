@@ -48,7 +48,7 @@ pub use problem::{Location, Origin, Problem, Problems};
 pub use report::nearest;
 pub use setting_values::{CorsOrigins, LogFormat};
 pub use settings::{SETTINGS, Setting, Settings, SettingsArgs, settings_table};
-pub use upstreams::ReadFile;
+pub use upstreams::{ReadFile, with_defaults};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -106,6 +106,8 @@ pub struct UpstreamConfig {
     pub models: Option<Vec<ModelName>>,
     /// Which of its nodes a request goes to.
     pub balance: Balance,
+    /// The header that names a session, for [`Balance::ConsistentHash`].
+    pub session_header: HeaderName,
     /// How each node is probed; none: it is not.
     pub health: Option<HealthConfig>,
     /// How long to wait for a node.
@@ -137,6 +139,8 @@ impl Balance {
         match self {
             Self::RoundRobin => "round_robin",
             Self::LeastLoad => "least_load",
+            Self::ConsistentHash => "consistent_hash",
+            Self::PrefixAware => "prefix_aware",
         }
     }
 }
@@ -158,6 +162,10 @@ pub enum Balance {
     /// The one with the least to do.
     #[default]
     LeastLoad,
+    /// The one of its session, unless that has far more to do than others.
+    ConsistentHash,
+    /// The one that would begin to answer first, by what it has to do and what it holds of the prompt.
+    PrefixAware,
 }
 
 /// How a node is probed, whether requests go to it or not.

@@ -89,9 +89,14 @@ pub(super) struct RawUpstream {
     /// What it serves. Without it: what each node's /v1/models says.
     #[schemars(with = "Option<Vec<forms::Text>>", length(min = 1))]
     pub(super) models: Option<Vec<Value>>,
-    /// Which node a request goes to: the one with the least to do (`least_load`, default), or each in turn.
+    /// Which node a request goes to: the one with the least to do (`least_load`, default), each in turn (`round_robin`), the
+    /// one of its session (`consistent_hash`), or the one that would begin to answer first, by what it has to do and what
+    /// it holds of the prompt (`prefix_aware`).
     #[schemars(with = "Option<forms::BalanceWord>")]
     pub(super) balance: Option<String>,
+    /// The header that names a session, for `consistent_hash`. Default: `x-session-id`. Without it: the body's
+    /// `prompt_cache_key`, its `user`, the key.
+    pub(super) session_header: Option<String>,
     /// How nodes are probed; `off`: they are not. Default: for `generic` off, for the other kinds on. Of `vllm` the load and
     /// pauses are asked for, too.
     pub(super) health: Option<RawHealth>,

@@ -123,6 +123,8 @@ settings! {
     max_body_bytes: usize = "104857600", read::bytes, legacy "MAX_BODY_BYTES";
     /// All request bodies that are held at once, in bytes; past it requests are refused with 503.
     max_held_bytes: usize = "1073741824", read::bytes;
+    /// What is remembered of prompts for `prefix_aware`, in bytes.
+    max_prefix_bytes: usize = "67108864", read::bytes;
     /// The status for a key that is unknown or expired: 401 or 403.
     invalid_key_status: StatusCode = "401", read::invalid_key_status;
     /// Origins of web pages that may use the gateway, separated by commas, or `*`; none: no page may.

@@ -137,8 +137,8 @@ impl Upstreams {
     }
 }
 
-/// An upstream of a file, with the defaults of everything that can be left out.
-pub(super) fn with_defaults(name: UpstreamName, kind: Kind, nodes: Nodes) -> UpstreamConfig {
+/// An upstream with the defaults of everything that can be left out.
+pub fn with_defaults(name: UpstreamName, kind: Kind, nodes: Nodes) -> UpstreamConfig {
     UpstreamConfig {
         name,
         kind,
@@ -146,6 +146,7 @@ pub(super) fn with_defaults(name: UpstreamName, kind: Kind, nodes: Nodes) -> Ups
         credential: None,
         models: None,
         balance: Balance::default(),
+        session_header: defaults::SESSION_HEADER,
         health: health::of_kind(kind),
         timeouts: Timeouts {
             connect: defaults::CONNECT,
@@ -181,6 +182,9 @@ fn upstream(
         .balance
         .and_then(|text| report.take(&at.key("balance"), &text, balance(&text)))
         .unwrap_or_default();
+    let session_header = raw
+        .session_header
+        .and_then(|text| report.take(&at.key("session_header"), &text, values::header(&text)));
     let timeouts = timeouts(raw.timeouts.unwrap_or_default(), &at.key("timeouts"), report);
     let keepalive = raw
         .keepalive_idle
@@ -197,6 +201,7 @@ fn upstream(
         credential,
         models,
         balance,
+        session_header: session_header.unwrap_or(defaults::SESSION_HEADER),
         health,
         timeouts,
         keepalive_idle: keepalive.unwrap_or(defaults::KEEPALIVE_IDLE),
@@ -225,16 +230,9 @@ fn kind(text: &str) -> Result<Kind, Fault> {
 }
 
 fn balance(text: &str) -> Result<Balance, Fault> {
-    match text {
-        "consistent_hash" => {
-            Err("balance `consistent_hash` is not served by this version yet".into())
-        }
-        "prefix_aware" => Err("balance `prefix_aware` is not served by this version yet".into()),
-        _ => values::one_of(
-            text,
-            &[("least_load", Balance::LeastLoad), ("round_robin", Balance::RoundRobin)],
-        ),
-    }
+    let policies =
+        [Balance::LeastLoad, Balance::RoundRobin, Balance::ConsistentHash, Balance::PrefixAware];
+    values::one_of(text, &policies.map(|policy| (policy.word(), policy)))
 }
 
 /// The value read from a URL, or its fault; the URL is kept for the terminal where it can hold no key.

@@ -27,6 +27,7 @@ use crate::routing::choice::Chosen;
 use crate::routing::table::Route;
 use crate::upstream::load::Place;
 use crate::upstream::node::Node;
+use crate::wire::head::Prompt;
 use crate::wire::ids::{RequestId, TraceParent};
 use crate::wire::splice::Pieces;
 
@@ -55,6 +56,8 @@ pub struct RequestContext {
     /// What the caller wrote, and whether they want a stream.
     pub(super) model: Option<ModelName>,
     pub(super) stream: bool,
+    /// Where the prompt stands in the body.
+    pub(super) prompt: Prompt,
     pub(super) stored: Stored,
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
@@ -134,6 +137,7 @@ impl RequestContext {
             body: None,
             model: None,
             stream: false,
+            prompt: Prompt::default(),
             stored: Stored::default(),
             forward: None,
             downstream: Downstream::default(),

@@ -83,7 +83,7 @@ pub(super) async fn peer(
     ctx.failure = None;
     ctx.node_told = false;
     ctx.tries += 1;
-    node::take(ctx, left).await?;
+    node::take(session, ctx, left).await?;
     let (Some(forward), Some(place)) = (&ctx.forward, &ctx.place) else {
         return Err(internal("no node was chosen"));
     };

@@ -3,6 +3,7 @@
 
 pub mod access_log;
 mod admit;
+mod affinity;
 mod ambiguous;
 mod answer;
 mod body;

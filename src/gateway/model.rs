@@ -51,6 +51,7 @@ pub(super) async fn read_named(
                 ctx.stream = head.stream;
                 ctx.stored.read(&head)?;
                 named = head.model_at.map(Named::Json);
+                ctx.prompt = head.prompt;
             }
             // Bytes of another kind may have any number of brackets.
             Err(Unreadable::Malformed(_) | Unreadable::TooDeep) if kind == BodyKind::Opaque => {}

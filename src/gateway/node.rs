@@ -4,32 +4,42 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
 
+use super::affinity::Common;
 use super::context::RequestContext;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::upstream::balance::{NoNode, Wish};
 use crate::upstream::breaker::Fault;
-use crate::upstream::load::{Place, weight_of};
+use crate::upstream::load::Place;
 
 /// Takes a place at the node of this try: the same as before where only its pooled connection was bad, else another where
 /// there is one, and of another model where no node of the first will do.
-pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()> {
+pub(super) async fn take(
+    session: &Session,
+    ctx: &mut RequestContext,
+    left: Duration,
+) -> Result<()> {
     if std::mem::take(&mut ctx.same_node) && ctx.place.is_some() {
         return Ok(());
     }
     if let Some(place) = ctx.place.take() {
         ctx.tried.push(place.node().clone());
     }
-    let weight = weight_of(ctx.body.as_ref().map_or(0, |body| body.bytes.len()));
+    let bytes = ctx.body.as_ref().map_or(0, |body| body.bytes.len());
     loop {
         let spare = ctx.may_send_again();
-        let Some(forward) = &mut ctx.forward else { return Ok(()) };
-        let upstream = &forward.route.upstream;
+        let Some(route) = ctx.forward.as_ref().map(|forward| forward.route.clone()) else {
+            return Ok(());
+        };
+        let upstream = &route.upstream;
         if upstream.members().is_empty() {
             // The name of the nodes was not found yet: what comes of looking for it is seen below.
             let _found = tokio::time::timeout(left, upstream.look_up()).await;
         }
+        let common = Common::of(session, ctx);
+        let Some(forward) = &mut ctx.forward else { return Ok(()) };
         // The one node that will do judges the model.
         let model = forward.model.as_ref().filter(|_| forward.only.is_none());
         let model = model.map(ModelName::as_str);
@@ -40,7 +50,8 @@ pub(super) async fn take(ctx: &mut RequestContext, left: Duration) -> Result<()>
             any_state: !forward.repeatable || ctx.stored.is_asked(),
             tried: &ctx.tried,
             spare,
-            weight,
+            affinity: common.affinity(),
+            bytes,
         };
         let picked = upstream.pick(&wish);
         let good =
@@ -97,9 +108,9 @@ impl RequestContext {
 
     /// The first byte of an answer is there: a node that was on trial is back.
     pub(super) fn node_began(&mut self) {
-        if let Some(place) = self.place.as_mut().filter(|place| place.is_trial())
-            && !self.node_told
-        {
+        let Some(place) = &mut self.place else { return };
+        place.began(Instant::now());
+        if place.is_trial() && !self.node_told {
             place.succeeded();
         }
     }

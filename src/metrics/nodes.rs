@@ -66,7 +66,7 @@ impl NodeSeries {
             )?,
             load: of_node(
                 "sluice_node_load_bytes",
-                "What the requests of this gateway at a node weigh, in bytes of prompts.",
+                "Prompts of this gateway that a node has still to compute, in bytes.",
             )?,
             foreign: of_node(
                 "sluice_node_foreign_requests",

@@ -8,6 +8,8 @@ use super::health::Standing;
 use super::load::{Place, Trial};
 use super::member::Member;
 use super::node::Node;
+use super::prefix::chain::{Chain, mixed};
+use super::prefix::index::Held;
 use crate::config::Balance;
 use crate::names::NodeId;
 
@@ -23,8 +25,21 @@ pub struct Wish<'w> {
     pub tried: &'w [Arc<Node>],
     /// The request can be sent again if this try fails: it may try a node that was ejected.
     pub spare: bool,
-    /// Of the request; see [`weight_of`](super::load::weight_of).
-    pub weight: u64,
+    /// What ties it to some of the nodes.
+    pub affinity: Affinity<'w>,
+    /// Bytes of the body.
+    pub bytes: usize,
+}
+
+/// What ties a request to some of the nodes rather than others.
+#[derive(Debug, Clone, Copy)]
+pub enum Affinity<'w> {
+    /// Nothing.
+    None,
+    /// What it has in common with others, as a hash.
+    Session(u64),
+    /// Its prompt.
+    Prompt(&'w Chain),
 }
 
 /// Why no node was found.
@@ -61,12 +76,29 @@ enum Rank {
     Out,
 }
 
+/// How much more than the mean the node of a session may have to do (Mirrokni, Thorup, Zadimoghaddam: Consistent Hashing with
+/// Bounded Loads).
+const LOAD_OVER_MEAN: f64 = 1.25;
+
 /// The best so far.
 struct Best<'m> {
     member: &'m Arc<Member>,
     rank: Rank,
     /// Lower is better.
     score: u64,
+    /// What the request weighs there.
+    weight: u64,
+}
+
+/// What is known of all nodes when one is chosen.
+#[expect(clippy::large_enum_variant, reason = "it stays on the stack")]
+enum View {
+    Load,
+    Turn,
+    /// The hash, and how many requests a node may have.
+    Session(u64, f64),
+    /// What each holds of the prompt, and its length.
+    Prompt(Held, u64),
 }
 
 impl Turn {
@@ -85,10 +117,11 @@ impl Turn {
         for _ in 0..TRIALS_LOST_MAX {
             let best = self.best(members, policy, wish, now)?;
             if best.rank != Rank::Trial || best.member.node.health.begin_trial(now) {
-                return Ok(best.take(wish));
+                return Ok(best.take(wish, now));
             }
         }
-        self.best(members, policy, &Wish { spare: false, ..*wish }, now).map(|best| best.take(wish))
+        self.best(members, policy, &Wish { spare: false, ..*wish }, now)
+            .map(|best| best.take(wish, now))
     }
 
     fn best<'m>(
@@ -99,6 +132,7 @@ impl Turn {
         now: Instant,
     ) -> Result<Best<'m>, NoNode> {
         let first = self.0.fetch_add(1, Ordering::Relaxed);
+        let view = View::new(policy, members, wish);
         let mut away: Option<Duration> = None;
         let mut best: Option<Best<'m>> = None;
         let mut there = false;
@@ -126,10 +160,11 @@ impl Turn {
             // A node in slow start is passed over in some of its turns, whatever the policy.
             let passed = rank == Rank::Up && share < 1.0 && scattered(first) >= share;
             let rank = if passed { Rank::UpLater } else { rank };
-            let score = score(policy, member, turn);
+            let weight = view.weight(&member.node, wish);
+            let score = view.score(&member.node, (turn, weight), now);
             let better = |best: &Best<'_>| (rank, score) < (best.rank, best.score);
             if best.as_ref().is_none_or(better) {
-                best = Some(Best { member, rank, score });
+                best = Some(Best { member, rank, score, weight });
             }
         }
         best.ok_or(if there { NoNode::Away(away) } else { NoNode::Unknown })
@@ -148,11 +183,49 @@ fn rank(standing: Standing, tried: bool, spare: bool) -> Option<(Rank, f64)> {
     })
 }
 
-/// What a node has to do, or how far its turn is.
-fn score(policy: Balance, member: &Member, turn: usize) -> u64 {
-    match policy {
-        Balance::LeastLoad => member.node.load.total(),
-        Balance::RoundRobin => u64::try_from(turn).unwrap_or(u64::MAX),
+impl View {
+    fn new(policy: Balance, members: &[Arc<Member>], wish: &Wish<'_>) -> Self {
+        match (policy, wish.affinity) {
+            (Balance::RoundRobin, _) => Self::Turn,
+            (Balance::ConsistentHash, Affinity::Session(hash)) => {
+                let takes_work = |member: &&Arc<Member>| wish.may_have(member);
+                let loads = members.iter().filter(takes_work).map(|one| one.node.load.all());
+                let (nodes, all) = loads
+                    .fold((0.0, 1.0), |(nodes, all), load| (nodes + 1.0, all + f64::from(load)));
+                Self::Session(hash, (all / f64::max(nodes, 1.0) * LOAD_OVER_MEAN).ceil())
+            }
+            (Balance::PrefixAware, Affinity::Prompt(chain)) => {
+                let held = members.first().map(|one| one.node.prefixes.held(chain));
+                Self::Prompt(held.unwrap_or_default(), chain.bytes())
+            }
+            _ => Self::Load,
+        }
+    }
+
+    /// What the request weighs at `node`: what that does not hold of it.
+    fn weight(&self, node: &Node, wish: &Wish<'_>) -> u64 {
+        let bytes = u64::try_from(wish.bytes).unwrap_or(u64::MAX / 4);
+        match (self, node.number) {
+            (Self::Prompt(held, prompt), Some(number)) => prompt.saturating_sub(held.at(number)),
+            (Self::Prompt(_, prompt), None) => *prompt,
+            _ => bytes,
+        }
+    }
+
+    fn score(&self, node: &Node, (turn, weight): (usize, u64), now: Instant) -> u64 {
+        match self {
+            Self::Load => node.load.total(),
+            Self::Turn => u64::try_from(turn).unwrap_or(u64::MAX),
+            // Rendezvous hashing (Thaler, Ravishankar): who leaves takes none of the others' sessions along.
+            Self::Session(hash, most) => {
+                let load = node.load.all();
+                match f64::from(load) < *most {
+                    true => mixed(hash ^ node.hash) >> 1,
+                    false => (1 << 63) | u64::from(load),
+                }
+            }
+            Self::Prompt(..) => node.load.ahead(now) + weight,
+        }
     }
 }
 
@@ -168,10 +241,15 @@ impl Wish<'_> {
     pub fn tried_at(&self, node: &Arc<Node>) -> bool {
         self.tried.iter().any(|tried| Arc::ptr_eq(tried, node))
     }
+
+    /// True where the node has the model and works.
+    fn may_have(&self, member: &Member) -> bool {
+        self.model.is_none_or(|model| member.may_serve(model)) && member.node.health.is_calm()
+    }
 }
 
 impl Best<'_> {
-    fn take(self, wish: &Wish<'_>) -> Place {
+    fn take(self, wish: &Wish<'_>, now: Instant) -> Place {
         // Whoever comes to an ejected node decides whether it comes back.
         let trial = match self.rank {
             Rank::Trial => Trial::Alone,
@@ -179,7 +257,11 @@ impl Best<'_> {
             Rank::Ejected | Rank::EjectedAgain if !wish.any_state => Trial::AmongOthers,
             _ => Trial::No,
         };
-        Place::take(self.member.node.clone(), wish.weight, trial)
+        let node = &self.member.node;
+        if let (Affinity::Prompt(chain), Some(number)) = (wish.affinity, node.number) {
+            node.prefixes.note(number, chain, node.load.room());
+        }
+        Place::take(node.clone(), self.weight, trial, now)
     }
 }
 
@@ -191,13 +273,20 @@ mod tests {
     use crate::config::NodeUrl;
 
     fn members(count: u16) -> Vec<Arc<Member>> {
-        let registry = Registry::new(Arc::new(SystemResolver));
+        let registry = Registry::new(Arc::new(SystemResolver), 1 << 20);
         let url = |port| NodeUrl { tls: false, host: "h".into(), port, base: String::new() };
         (1..=count).map(|port| Arc::new(Member::new(registry.node(&url(port), None)))).collect()
     }
 
-    const WISH: Wish<'_> =
-        Wish { model: None, only: None, any_state: false, tried: &[], spare: true, weight: 1 };
+    const WISH: Wish<'_> = Wish {
+        model: None,
+        only: None,
+        any_state: false,
+        tried: &[],
+        spare: true,
+        affinity: Affinity::None,
+        bytes: 0,
+    };
 
     #[test]
     fn a_node_that_is_back_begins_with_a_tenth_of_its_share_whatever_the_policy_and_the_place() {

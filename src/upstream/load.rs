@@ -2,27 +2,67 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::breaker::Fault;
 use super::node::Node;
 
-/// What a request weighs beside its body, in bytes of a prompt: the tokens that it will make cost a node as much as
-/// reading some thousand.
-const REQUEST_WEIGHT: u64 = 4_096;
+/// What a request weighs beside its prompt, in bytes of a prompt, where nothing is known of what a node holds: the tokens that
+/// it will make cost a node as much as reading some thousand.
+const REQUEST_BYTES: u64 = 4_096;
+
+/// The same, where it is known what is to be computed: other requests make an answer slower, not later. By `sluice simulate`, over the
+/// traces of `benches/routing`.
+const RUNNING_BYTES: u64 = 1_024;
+
+/// Prompts that tell how fast a node computes them, in bytes: of shorter ones the time goes elsewhere.
+const TELLING_BYTES: u64 = 8 * 1_024;
+
+/// Weight of the newest of such prompts against those before.
+const NEWEST: f64 = 0.125;
+
+/// Bytes of JSON to a token of a prompt: a little under what English text has.
+const TOKEN_BYTES: u64 = 4;
+
+const UNKNOWN: u64 = u64::MAX;
 
 /// The load of one node. Only guards write what is ours; health never does.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Load {
     requests: AtomicU32,
-    /// In bytes of prompts.
-    weight: AtomicU64,
+    /// Bytes of prompts that are not computed yet.
+    prompts: AtomicU64,
+    /// The moments below are told from this one on.
+    began: Instant,
+    /// When a prompt was last computed, or the first of several came, in nanoseconds.
+    progress: AtomicU64,
+    /// What a byte of a prompt takes, in nanoseconds: the bits of an `f64`; 0 where it is not known.
+    pace: AtomicU64,
     /// Requests of others, as of the last look at the node's own gauges.
     foreign: AtomicU32,
     /// The node's own gauges, where they were `seen`.
     running: AtomicU32,
     waiting: AtomicU32,
     seen: AtomicBool,
+    /// Tokens that its prefix cache holds; [`UNKNOWN`] where it does not say.
+    cache_tokens: AtomicU64,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            requests: AtomicU32::new(0),
+            prompts: AtomicU64::new(0),
+            began: Instant::now(),
+            progress: AtomicU64::new(0),
+            pace: AtomicU64::new(0),
+            foreign: AtomicU32::new(0),
+            running: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            seen: AtomicBool::new(false),
+            cache_tokens: AtomicU64::new(UNKNOWN),
+        }
+    }
 }
 
 /// What a node says of itself.
@@ -40,9 +80,57 @@ impl Load {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// What ours weigh, in bytes of prompts.
-    pub fn weight(&self) -> u64 {
-        self.weight.load(Ordering::Relaxed)
+    /// Requests of everyone.
+    pub fn all(&self) -> u32 {
+        self.requests().saturating_add(self.foreign())
+    }
+
+    /// What its cache holds, in bytes of prompts; none where it does not say.
+    pub fn room(&self) -> Option<u64> {
+        let tokens = self.cache_tokens.load(Ordering::Relaxed);
+        (tokens != UNKNOWN).then(|| tokens.saturating_mul(TOKEN_BYTES))
+    }
+
+    /// The node said how many tokens its cache holds.
+    pub fn has_cache_of(&self, tokens: Option<u64>) {
+        self.cache_tokens.store(tokens.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    /// Bytes of our prompts that are not computed yet.
+    pub fn prompts(&self) -> u64 {
+        self.prompts.load(Ordering::Relaxed)
+    }
+
+    /// The same, without what must be done by now of the one that is being computed.
+    fn prompts_left(&self, now: Instant) -> u64 {
+        let pace = f64::from_bits(self.pace.load(Ordering::Relaxed));
+        let since = self.at(now).saturating_sub(self.progress.load(Ordering::Relaxed));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an estimate, saturated by the cast"
+        )]
+        let done = if pace > 0.0 { (since as f64 / pace) as u64 } else { 0 };
+        self.prompts().saturating_sub(done)
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.began).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+
+    /// `bytes` of prompts were computed in `time`.
+    fn computed(&self, bytes: u64, time: Duration) {
+        if bytes < TELLING_BYTES {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let sample = time.as_nanos() as f64 / bytes as f64;
+        let known = f64::from_bits(self.pace.load(Ordering::Relaxed));
+        let pace = if known > 0.0 { known + (sample - known) * NEWEST } else { sample };
+        // Of two at the same time, one is lost: the next one tells the same.
+        self.pace.store(pace.to_bits(), Ordering::Relaxed);
     }
 
     /// Requests of others.
@@ -57,9 +145,14 @@ impl Load {
         seen.then(|| Gauges { running: of(&self.running), waiting: of(&self.waiting) })
     }
 
-    /// All that the node has to do, others' requests counted as small ones of ours.
+    /// All that the node has to do, in bytes of prompts: to whoever knows nothing of its cache.
     pub fn total(&self) -> u64 {
-        self.weight() + u64::from(self.foreign()) * REQUEST_WEIGHT
+        self.prompts() + u64::from(self.all()) * REQUEST_BYTES
+    }
+
+    /// What is before a prompt that comes now, in bytes of prompts.
+    pub fn ahead(&self, now: Instant) -> u64 {
+        self.prompts_left(now) + u64::from(self.all()) * RUNNING_BYTES
     }
 
     /// The node was asked for its gauges: `ours` is the most that we had there meanwhile, so that a request which came or
@@ -78,15 +171,14 @@ impl Load {
     }
 }
 
-/// What a request with a body of so many bytes weighs.
-pub fn weight_of(body_bytes: usize) -> u64 {
-    REQUEST_WEIGHT + u64::try_from(body_bytes).unwrap_or(u64::MAX / 4)
-}
-
 /// A request's place at a node. Dropping it gives it back, however the request ends.
 pub struct Place {
     node: Arc<Node>,
-    weight: u64,
+    /// Bytes of its prompt that are to be computed, until they are.
+    prompt: u64,
+    /// With those before it.
+    with_others: u64,
+    taken: Instant,
     trial: Trial,
 }
 
@@ -102,11 +194,26 @@ pub enum Trial {
 }
 
 impl Place {
-    /// Takes a place at `node`.
-    pub fn take(node: Arc<Node>, weight: u64, trial: Trial) -> Self {
-        node.load.requests.fetch_add(1, Ordering::Relaxed);
-        node.load.weight.fetch_add(weight, Ordering::Relaxed);
-        Self { node, weight, trial }
+    /// Takes a place at `node`, which has `prompt` bytes to compute.
+    pub fn take(node: Arc<Node>, prompt: u64, trial: Trial, now: Instant) -> Self {
+        let load = &node.load;
+        let with_others = load.prompts_left(now) + prompt;
+        load.requests.fetch_add(1, Ordering::Relaxed);
+        if load.prompts.fetch_add(prompt, Ordering::Relaxed) == 0 {
+            load.progress.store(load.at(now), Ordering::Relaxed);
+        }
+        Self { node, prompt, with_others, taken: now, trial }
+    }
+
+    /// The first byte of the answer is there: the prompt is computed.
+    pub fn began(&mut self, now: Instant) {
+        let prompt = std::mem::take(&mut self.prompt);
+        if prompt > 0 {
+            let load = &self.node.load;
+            load.prompts.fetch_sub(prompt, Ordering::Relaxed);
+            load.progress.store(load.at(now), Ordering::Relaxed);
+            load.computed(self.with_others, now.saturating_duration_since(self.taken));
+        }
     }
 
     /// Where it is.
@@ -149,7 +256,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.node.load.requests.fetch_sub(1, Ordering::Relaxed);
-        self.node.load.weight.fetch_sub(self.weight, Ordering::Relaxed);
+        self.node.load.prompts.fetch_sub(self.prompt, Ordering::Relaxed);
         if self.trial == Trial::Alone {
             self.node.health.trial_untold();
         }
@@ -164,7 +271,7 @@ mod tests {
     fn what_is_not_ours_is_others() {
         let load = Load::default();
         load.compare(Some(Gauges { running: 5, waiting: 2 }), 4);
-        assert_eq!((load.foreign(), load.total()), (3, 3 * REQUEST_WEIGHT));
+        assert_eq!((load.foreign(), load.total()), (3, 3 * REQUEST_BYTES));
         // Ours came after the node counted.
         load.compare(Some(Gauges { running: 1, waiting: 0 }), 4);
         assert_eq!(load.foreign(), 0);

@@ -11,6 +11,7 @@ pub mod load;
 pub mod member;
 pub mod models;
 pub mod node;
+pub mod prefix;
 pub mod probes;
 pub mod refresh;
 pub mod resolve;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
+use http::HeaderName;
 
 use crate::config::defaults::NODES_MAX;
 use crate::config::{
@@ -46,6 +48,8 @@ pub struct Upstream {
     pub credential: Option<Credential>,
     /// Which of them gets a request.
     pub balance: Balance,
+    /// The header that names a session, for those that are chosen by it.
+    pub session_header: HeaderName,
     /// How they are probed, where they are.
     pub health: Option<HealthConfig>,
     /// How long to wait for them.
@@ -90,6 +94,7 @@ impl Upstream {
             kind: config.kind,
             credential: config.credential.clone(),
             balance: config.balance,
+            session_header: config.session_header.clone(),
             health: config.health.clone(),
             timeouts: config.timeouts,
             keepalive_idle: config.keepalive_idle,
@@ -165,9 +170,17 @@ impl Upstream {
     /// # Errors
     /// [`NoNode`].
     pub fn pick(&self, wish: &Wish<'_>) -> Result<Place, NoNode> {
+        self.pick_at(wish, Instant::now())
+    }
+
+    /// The same, at a moment.
+    ///
+    /// # Errors
+    /// [`NoNode`].
+    pub fn pick_at(&self, wish: &Wish<'_>, now: Instant) -> Result<Place, NoNode> {
         let members = self.members.load();
         let model = wish.model.filter(|model| self.tells_apart(&members, model));
-        self.turn.pick(&members, self.balance, &Wish { model, ..*wish }, Instant::now())
+        self.turn.pick(&members, self.balance, &Wish { model, ..*wish }, now)
     }
 
     /// True where some node has `model` and may get work, or may be tried again: without a look at those that were ejected.

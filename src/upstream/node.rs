@@ -1,17 +1,20 @@
 //! One node: what it is called, where it is, what it has to do, and how it is.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use http::HeaderValue;
 use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::addresses::Addresses;
 use super::health::{Change, Health};
 use super::idle::IdleTime;
 use super::load::Load;
+use super::prefix::Prefixes;
+use super::prefix::index::Number;
 use super::probes::Schedule;
 use super::resolve::Resolve;
 use crate::config::NodeUrl;
@@ -39,12 +42,20 @@ pub struct Node {
     pub idle: Arc<IdleTime>,
     /// When it is looked at.
     pub schedule: Schedule,
+    /// What all nodes hold in their caches.
+    pub prefixes: Arc<Prefixes>,
+    /// By which it is known there; none where there are too many nodes.
+    pub number: Option<Number>,
+    /// Of its id: the same in every gateway.
+    pub hash: u64,
     /// The last try reached it.
     reachable: AtomicBool,
+    /// When its process began, as it says: the bits of seconds.
+    began: AtomicU64,
 }
 
 impl Node {
-    fn new(url: NodeUrl, address: Option<SocketAddr>, resolver: Arc<dyn Resolve>) -> Self {
+    fn new(url: NodeUrl, address: Option<SocketAddr>, registry: &Registry) -> Self {
         // A checked URL always makes a header; a fallback spares every caller an error that cannot be.
         let host_header = HeaderValue::from_str(&authority(&url))
             .unwrap_or_else(|_| HeaderValue::from_static("localhost"));
@@ -55,10 +66,14 @@ impl Node {
                 shown(&NodeUrl { host, port, ..url.clone() })
             }
         };
-        let addresses = address.map_or_else(|| Addresses::of(&url, resolver), Addresses::fixed);
+        let resolver = || registry.resolver.clone();
+        let addresses = address.map_or_else(|| Addresses::of(&url, resolver()), Addresses::fixed);
         Self {
             shown: HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-")),
+            hash: xxh3_64(id.as_bytes()),
             id: id.into(),
+            prefixes: registry.prefixes.clone(),
+            number: None,
             host_header,
             addresses,
             load: Load::default(),
@@ -66,6 +81,7 @@ impl Node {
             idle: Arc::default(),
             schedule: Schedule::default(),
             reachable: AtomicBool::new(true),
+            began: AtomicU64::new(0),
             url,
         }
     }
@@ -77,7 +93,7 @@ impl Node {
             state: self.health.told(now).0,
             takes_work: self.health.standing(now).takes_work(),
             in_flight: self.load.requests(),
-            load_bytes: self.load.weight(),
+            load_bytes: self.load.prompts(),
             foreign: self.load.foreign(),
             gauges: self.load.gauges().map(|gauges| (gauges.running, gauges.waiting)),
         }
@@ -87,6 +103,20 @@ impl Node {
     pub fn is_called(&self, name: &str) -> bool {
         let (id, name) = (self.id.as_str(), name.strip_suffix('/').unwrap_or(name));
         id == name || id.split_once("://").is_some_and(|(_, place)| place == name)
+    }
+
+    /// Its process says when it began: where that is another one than before, its cache is empty.
+    pub fn began_at(&self, seconds: Option<f64>) {
+        let Some(bits) = seconds.map(f64::to_bits) else { return };
+        let before = self.began.swap(bits, Ordering::Relaxed);
+        if before != 0 && before != bits {
+            self.lost_cache();
+        }
+    }
+
+    /// It may have been started anew: nothing is believed of what it held.
+    pub fn lost_cache(&self) {
+        self.number.into_iter().for_each(|number| self.prefixes.forget(number));
     }
 
     /// Takes note whether a try reached it.
@@ -105,7 +135,10 @@ impl Node {
     pub fn tell(&self, change: Change) {
         match change {
             Change::None => {}
-            Change::Up => log::info!("node {} gets work again", self.id),
+            Change::Up => {
+                log::info!("node {} gets work again", self.id);
+                self.lost_cache();
+            }
             Change::Down(why) => log::warn!("node {} gets no work: {why}", self.id),
         }
     }
@@ -135,13 +168,19 @@ pub(super) fn shown(url: &NodeUrl) -> String {
 /// Every node that somebody has: the same one for the same URL and address, over reloads.
 pub struct Registry {
     resolver: Arc<dyn Resolve>,
+    prefixes: Arc<Prefixes>,
     nodes: Mutex<Vec<Weak<Node>>>,
 }
 
 impl Registry {
-    /// No node yet; names are looked up by `resolver`.
-    pub fn new(resolver: Arc<dyn Resolve>) -> Self {
-        Self { resolver, nodes: Mutex::default() }
+    /// No node yet; names are looked up by `resolver`, and what nodes hold in their caches is known in `prefix_bytes`.
+    pub fn new(resolver: Arc<dyn Resolve>, prefix_bytes: usize) -> Self {
+        Self { resolver, prefixes: Arc::new(Prefixes::new(prefix_bytes)), nodes: Mutex::default() }
+    }
+
+    /// What all nodes hold in their caches.
+    pub fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
     }
 
     /// Looks names up.
@@ -151,14 +190,18 @@ impl Registry {
 
     /// The node of `url`; at `address`, where the URL's name stands for several.
     pub fn node(&self, url: &NodeUrl, address: Option<SocketAddr>) -> Arc<Node> {
-        let new = Node::new(url.clone(), address, self.resolver.clone());
+        let mut new = Node::new(url.clone(), address, self);
         let mut nodes = self.nodes.lock();
         nodes.retain(|node| node.strong_count() > 0);
-        let known = nodes.iter().filter_map(Weak::upgrade);
+        let known: Vec<_> = nodes.iter().filter_map(Weak::upgrade).collect();
         let same = |node: &Arc<Node>| node.id == new.id && node.host_header == new.host_header;
-        if let Some(known) = known.into_iter().find(same) {
-            return known;
+        if let Some(known) = known.iter().find(|node| same(node)) {
+            return known.clone();
         }
+        let taken = |number: &Number| known.iter().any(|node| node.number == Some(*number));
+        new.number = (0..=Number::MAX).find(|number| !taken(number));
+        // It may have been another's.
+        new.number.into_iter().for_each(|number| self.prefixes.forget(number));
         let new = Arc::new(new);
         nodes.push(Arc::downgrade(&new));
         new
@@ -172,6 +215,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::prefix::chain::Chain;
     use super::*;
     use crate::upstream::resolve::SystemResolver;
 
@@ -181,7 +225,7 @@ mod tests {
 
     #[test]
     fn paths_below_v1_go_below_the_base() {
-        let registry = Registry::new(Arc::new(SystemResolver));
+        let registry = Registry::new(Arc::new(SystemResolver), 0);
         let node = |base| registry.node(&url("h", base), None);
         assert_eq!(node("").path_for("/v1/chat/completions"), "/v1/chat/completions");
         assert_eq!(node("/v1/openai").path_for("/v1/models"), "/v1/openai/models");
@@ -189,8 +233,32 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_began_anew_or_is_back_holds_nothing() {
+        let registry = Registry::new(Arc::new(SystemResolver), 1 << 20);
+        let node = registry.node(&url("gpu", ""), None);
+        let chain = Chain::new("m", [&[b'x'; 1024][..]]);
+        let number = node.number.unwrap();
+        let held = || registry.prefixes().held(&chain).at(number);
+        for change in [Some(7.0), Some(7.0), None, Some(8.0)] {
+            registry.prefixes().note(number, &chain, None);
+            node.began_at(change);
+            assert_eq!(held(), if change == Some(8.0) { 0 } else { 1024 });
+        }
+        registry.prefixes().note(number, &chain, None);
+        node.tell(Change::Down("refused".into()));
+        assert_eq!(held(), 1024);
+        node.tell(Change::Up);
+        assert_eq!(held(), 0);
+        // Nor does one that gets the number of another.
+        registry.prefixes().note(number, &chain, None);
+        drop(node);
+        assert_eq!(registry.node(&url("other", ""), None).number, Some(number));
+        assert_eq!(held(), 0);
+    }
+
+    #[test]
     fn a_node_is_one_for_all_who_have_it_and_forgotten_after_the_last() {
-        let registry = Registry::new(Arc::new(SystemResolver));
+        let registry = Registry::new(Arc::new(SystemResolver), 0);
         let one = registry.node(&url("gpu", ""), None);
         assert!(Arc::ptr_eq(&one, &registry.node(&url("gpu", ""), None)));
         let address = |last| Some(SocketAddr::from(([10, 0, 0, last], 8000)));

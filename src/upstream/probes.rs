@@ -195,6 +195,10 @@ impl Look<'_> {
             Some(Gauges { running: load.running?, waiting: load.waiting.unwrap_or(0) })
         });
         node.load.compare(gauges, ours);
+        if let Some(load) = &load {
+            node.load.has_cache_of(load.cache_tokens);
+            node.began_at(load.started);
+        }
         let halt = match load {
             Some(load) if load.asleep => Some(Halt::Asleep),
             _ => self.is_paused().await.then_some(Halt::Paused),

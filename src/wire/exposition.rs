@@ -12,6 +12,10 @@ pub struct Load {
     pub waiting: Option<u32>,
     /// `vllm:engine_sleep_state{sleep_state="awake"}` is 0 for some engine.
     pub asleep: bool,
+    /// Tokens that the KV cache holds, of all engines, where it is a prefix cache.
+    pub cache_tokens: Option<u64>,
+    /// `process_start_time_seconds`: another one is another process, whose cache is empty.
+    pub started: Option<f64>,
 }
 
 /// Reads the load out of an exposition. What is absent is not 0.
@@ -24,10 +28,39 @@ pub fn load(text: &str) -> Load {
             "vllm:engine_sleep_state" if labels.contains("sleep_state=\"awake\"") => {
                 load.asleep |= value == 0.0;
             }
+            "vllm:cache_config_info" => {
+                let tokens = cache_tokens(labels).map(|more| more + load.cache_tokens.unwrap_or(0));
+                load.cache_tokens = tokens.or(load.cache_tokens);
+            }
+            "process_start_time_seconds" => load.started = Some(value),
             _ => {}
         }
     }
     load
+}
+
+/// What `vllm:cache_config_info` says; 0 where nothing is found again.
+fn cache_tokens(labels: &str) -> Option<u64> {
+    if label(labels, "enable_prefix_caching") == Some("False") {
+        return Some(0);
+    }
+    let number = |name| label(labels, name)?.parse::<u64>().ok();
+    let blocks = || number("num_gpu_blocks")?.checked_mul(number("block_size")?);
+    number("kv_cache_size_tokens").or_else(blocks)
+}
+
+/// The value of a label, as it is written.
+fn label<'l>(labels: &'l str, name: &str) -> Option<&'l str> {
+    let mut rest = labels;
+    loop {
+        let (before, behind) = rest.split_once(name)?;
+        if (before.is_empty() || before.ends_with(','))
+            && let Some(value) = behind.strip_prefix("=\"")
+        {
+            return value.split('"').next();
+        }
+        rest = behind;
+    }
 }
 
 fn add(sum: &mut Option<u32>, value: f64) {
@@ -167,10 +200,10 @@ mod tests {
             vllm:num_requests_waiting_by_reason{reason=\"capacity\"} 9.0\n\
             vllm:engine_sleep_state{engine=\"0\",sleep_state=\"awake\"} 1.0\n\
             vllm:engine_sleep_state{engine=\"0\",sleep_state=\"discard_all\"} 0.0\n";
-        assert_eq!(load(text), Load { running: Some(5), waiting: None, asleep: false });
+        assert_eq!(load(text), Load { running: Some(5), ..Load::default() });
         let asleep =
             "vllm:engine_sleep_state{sleep_state=\"awake\"} 0.0\nvllm:num_requests_waiting NaN\n";
-        assert_eq!(load(asleep), Load { running: None, waiting: None, asleep: true });
+        assert_eq!(load(asleep), Load { asleep: true, ..Load::default() });
     }
 
     #[test]

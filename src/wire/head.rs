@@ -20,6 +20,12 @@ const FIELDS_MAX: usize = 1_024;
 /// Top-level fields of most requests: more need memory of their own while the head is read.
 const FIELDS: usize = 24;
 
+/// Fields that make a prompt, in their order. Of `system`, `instructions`, `messages`, `prompt` and `input` a request has what its path
+/// knows.
+const PROMPT: [&str; PROMPT_PARTS] =
+    ["cache_salt", "tools", "system", "instructions", "messages", "prompt", "input"];
+const PROMPT_PARTS: usize = 7;
+
 /// The part of a request's body that the gateway looks at.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Head<'a> {
@@ -33,6 +39,18 @@ pub struct Head<'a> {
     pub previous_response_id: Field<'a>,
     /// The id that the request's own response shall have (an extension of vLLM's).
     pub request_id: Field<'a>,
+    /// Where the prompt stands.
+    pub prompt: Prompt,
+}
+
+/// Where in a body the prompt stands.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// What it is made of, in the order in which it is put together: what salts a node's cache, tools, system prompt, then
+    /// messages, text or input.
+    pub parts: SmallVec<[Range<usize>; PROMPT_PARTS]>,
+    /// What the caller says that it has in common with others: `prompt_cache_key`, else `user`.
+    pub shared_by: Option<Range<usize>>,
 }
 
 /// A field that means something on some paths only: there it should be a text.
@@ -118,6 +136,7 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
         stream: fields.stream.is_some_and(|raw| raw.get() == "true"),
         previous_response_id: Field::of(fields.previous_response_id),
         request_id: Field::of(fields.request_id),
+        prompt: fields.prompt(body),
     })
 }
 
@@ -152,6 +171,19 @@ struct RawFields<'a> {
     stream: Option<&'a RawValue>,
     previous_response_id: Option<&'a RawValue>,
     request_id: Option<&'a RawValue>,
+    prompt: [Option<&'a RawValue>; PROMPT_PARTS],
+    prompt_cache_key: Option<&'a RawValue>,
+    user: Option<&'a RawValue>,
+}
+
+impl RawFields<'_> {
+    fn prompt(&self, body: &[u8]) -> Prompt {
+        let there = |raw: &&RawValue| raw.get() != "null";
+        let at = |raw: &RawValue| range_in(body, raw.get());
+        let parts = self.prompt.iter().flatten().copied().filter(there).map(at).collect();
+        let shared_by = [self.prompt_cache_key, self.user].into_iter().flatten();
+        Prompt { parts, shared_by: shared_by.filter(there).map(at).next() }
+    }
 }
 
 struct Fields<'r> {
@@ -182,9 +214,14 @@ impl<'de> Visitor<'de> for Fields<'_> {
                 "stream" => fields.stream = Some(map.next_value()?),
                 "previous_response_id" => fields.previous_response_id = Some(map.next_value()?),
                 "request_id" => fields.request_id = Some(map.next_value()?),
-                _ => {
-                    map.next_value::<serde::de::IgnoredAny>()?;
-                }
+                "prompt_cache_key" => fields.prompt_cache_key = Some(map.next_value()?),
+                "user" => fields.user = Some(map.next_value()?),
+                name => match PROMPT.iter().position(|part| *part == name) {
+                    Some(part) => fields.prompt[part] = Some(map.next_value()?),
+                    None => {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                    }
+                },
             }
             seen.push(name);
         }
@@ -237,6 +274,20 @@ mod tests {
             read(br#"{"previous_response_id":"a","previous\u005fresponse_id":"b"}"#),
             Err(Unreadable::Duplicate("previous_response_id".into()))
         );
+    }
+
+    #[test]
+    fn a_prompt_is_put_together_as_a_node_does_it_wherever_its_parts_stand() {
+        let body = br#"{"user":"u","messages":[1],"tools":[2],"model":"m","cache_salt":"s","system":null}"#;
+        let prompt = read(body).unwrap().prompt;
+        let part = |at: &Range<usize>| std::str::from_utf8(&body[at.clone()]).unwrap();
+        assert_eq!(prompt.parts.iter().map(part).collect::<Vec<_>>(), [r#""s""#, "[2]", "[1]"]);
+        assert_eq!(prompt.shared_by.as_ref().map(part), Some(r#""u""#));
+        let body = br#"{"prompt_cache_key":"k","user":"u","input":"i"}"#;
+        let part = |at: &Range<usize>| std::str::from_utf8(&body[at.clone()]).unwrap();
+        let prompt = read(body).unwrap().prompt;
+        assert_eq!(prompt.shared_by.as_ref().map(part), Some(r#""k""#));
+        assert_eq!(prompt.parts.iter().map(part).collect::<Vec<_>>(), [r#""i""#]);
     }
 
     #[test]

@@ -17,9 +17,8 @@ use crate::routing::choice::{Chosen, Why};
 use crate::routing::operating::{Operated, operated};
 use crate::routing::table::Route;
 use crate::upstream::Upstream;
-use crate::upstream::balance::{NoNode, Wish};
+use crate::upstream::balance::{Affinity, NoNode, Wish};
 use crate::upstream::client::Client;
-use crate::upstream::load::weight_of;
 use crate::upstream::node::Node;
 use crate::upstream::probes;
 use crate::wire::{paths, query};
@@ -291,7 +290,8 @@ impl<'a> Story<'a> {
             any_state: paths::operates(self.path),
             tried: &[],
             spare: false,
-            weight: weight_of(0),
+            affinity: Affinity::None,
+            bytes: 0,
         };
         let upstream = &chosen.route.upstream;
         let place = upstream.pick(&wish).map_err(|why| match why {
@@ -302,6 +302,12 @@ impl<'a> Story<'a> {
             let why = match upstream.balance {
                 Balance::LeastLoad => "least_load: no other has less to do",
                 Balance::RoundRobin => "round_robin: the next in turn",
+                Balance::ConsistentHash => {
+                    "consistent_hash: this one, of a request without session and key"
+                }
+                Balance::PrefixAware => {
+                    "prefix_aware: no other has less to do; a prompt goes to a node that holds its beginning"
+                }
             };
             self.line("balance", why);
         }

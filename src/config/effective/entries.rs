@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::super::{
-    Credential, HealthConfig, KeyConfig, Nodes, RouteConfig, Target, Timeouts, UpstreamConfig,
-    legacy, presets,
+    Balance, Credential, HealthConfig, KeyConfig, Nodes, RouteConfig, Target, Timeouts,
+    UpstreamConfig, legacy, presets,
 };
 use super::rows::{Entry, From, Rows};
 
@@ -29,6 +29,7 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
         credential,
         models,
         balance,
+        session_header,
         health,
         timeouts,
         keepalive_idle,
@@ -47,6 +48,9 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
     let models = models.as_ref().map(|models| list(models));
     rows.value(entry, "models", models.unwrap_or_else(|| "as each node lists them".to_owned()));
     rows.value(entry, "balance", balance.word().to_owned());
+    if *balance == Balance::ConsistentHash {
+        rows.value(entry, "session_header", session_header.to_string());
+    }
     probed(health.as_ref(), entry, rows);
     waited(timeouts, entry, rows);
     rows.value(entry, "keepalive_idle", wait(*keepalive_idle));

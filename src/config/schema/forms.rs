@@ -51,7 +51,7 @@ forms! {
     /// What may be assumed of a node.
     KindWord = words(&["vllm", "openai", "generic"]);
     /// Which node a request goes to.
-    BalanceWord = words(&["least_load", "round_robin"]);
+    BalanceWord = words(&["least_load", "round_robin", "consistent_hash", "prefix_aware"]);
     /// Models that may answer in another's place.
     Models = json_schema!({
         "type": "array",

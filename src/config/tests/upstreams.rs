@@ -45,14 +45,6 @@ fn fields_without_behaviour_are_refused() {
     for (field, told) in [
         ("max_in_flight: 7", "max_in_flight: this is not served by this version yet; remove it"),
         ("kind: ollama", "kind: kind `ollama` is not served by this version yet"),
-        (
-            "balance: prefix_aware",
-            "balance: balance `prefix_aware` is not served by this version yet",
-        ),
-        (
-            "balance: consistent_hash",
-            "balance: balance `consistent_hash` is not served by this version yet",
-        ),
     ] {
         let found = bad(&upstream(field));
         assert!(found[0].ends_with(&format!("upstreams.u.{told}")), "{found:?}");

@@ -43,7 +43,7 @@ max_in_flight: 9
             "routes.yaml:3:11: upstreams.llama.kind: this must be `generic` or `openai` or `vllm`; did you mean `vllm`?",
             "routes.yaml:4:25: upstreams.llama.nodes[1]: this node stands here twice; keep one of them",
             "routes.yaml:5:24: upstreams.llama.retry.attempts: this must be a whole number",
-            "routes.yaml:6:14: upstreams.llama.balance: this must be `least_load` or `round_robin`; did you mean `least_load`?",
+            "routes.yaml:6:14: upstreams.llama.balance: this must be `least_load` or `round_robin` or `consistent_hash` or `prefix_aware`; did you mean `least_load`?",
             "routes.yaml:7:15: upstreams.llama.health.intervall: unknown field; did you mean `interval`?",
             "routes.yaml:7:47: upstreams.llama.health.unhealthy_after: this must be 1 to 100",
             "routes.yaml:9:13: routes[0].path: a path begins with `/`; write it without host and query",

@@ -93,7 +93,7 @@ const BAD_UPSTREAMS: &[&str] = &[
     "nodes: ['http://h'], dns: 'http://h'",
     "dns: ['http://h']",
     "dns: h",
-    "nodes: ['http://h'], balance: prefix_aware",
+    "nodes: ['http://h'], balance: prefix_awar",
     "nodes: ['http://h'], balance: [least_load]",
     "nodes: ['http://h'], health: on",
     "nodes: ['http://h'], health: true",

@@ -1,6 +1,7 @@
 //! Several nodes behind one upstream: who gets which request, and what clients notice when one of them fails.
 
 mod admin;
+mod affinity;
 mod failing;
 mod fallbacks;
 mod fleet;

@@ -1,0 +1,48 @@
+//! What ties a request to some nodes rather than others: its session, or its prompt.
+
+use pingora_proxy::Session;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::context::RequestContext;
+use crate::config::Balance;
+use crate::upstream::balance::Affinity;
+use crate::upstream::prefix::chain::Chain;
+
+/// What a request has in common with others, as its upstream balances.
+pub(super) enum Common {
+    Nothing,
+    Session(u64),
+    Prompt(Box<Chain>),
+}
+
+impl Common {
+    /// Of the request of `ctx`, on the way that it takes now.
+    pub(super) fn of(session: &Session, ctx: &RequestContext) -> Self {
+        let Some(forward) = &ctx.forward else { return Self::Nothing };
+        let upstream = &forward.route.upstream;
+        let body = ctx.body.as_ref().map(|body| &body.bytes[..]).unwrap_or_default();
+        match upstream.balance {
+            Balance::RoundRobin | Balance::LeastLoad => Self::Nothing,
+            Balance::ConsistentHash => {
+                let header = session.req_header().headers.get(&upstream.session_header);
+                let header = header.map(|value| value.as_bytes());
+                let field = ctx.prompt.shared_by.as_ref().and_then(|at| body.get(at.clone()));
+                let key = || ctx.key.as_ref().map(|key| key.name.as_str().as_bytes());
+                header.or(field).or_else(key).map_or(Self::Nothing, |by| Self::Session(xxh3_64(by)))
+            }
+            Balance::PrefixAware => {
+                let model = forward.model.as_ref().map_or("", |model| model.as_str());
+                let parts = ctx.prompt.parts.iter().filter_map(|at| body.get(at.clone()));
+                Self::Prompt(Box::new(Chain::new(model, parts)))
+            }
+        }
+    }
+
+    pub(super) fn affinity(&self) -> Affinity<'_> {
+        match self {
+            Self::Nothing => Affinity::None,
+            Self::Session(hash) => Affinity::Session(*hash),
+            Self::Prompt(chain) => Affinity::Prompt(chain),
+        }
+    }
+}
