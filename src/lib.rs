@@ -58,6 +58,8 @@
 //! - **One score, in time**, decides where a prompt goes ([`upstream::prefix`]): what a node has still to compute, less what it
 //!   must have computed since, and what it does not hold of this prompt. No threshold switches between cache and load. Prompts
 //!   are known by what passed through: with an exact model of each cache nothing more is needed.
+//! - **Nobody waits for what would come too late** (`upstream/queue.rs`): places are left so fast as the means of what requests took
+//!   tell; whoever would not be answered in time is told so, instead of a node computing for nobody.
 //! - **Failures alone close no upstream**: with every node ejected they are all tried, as nginx does. Only probes (pauses and sleep are what they find, too), operators
 //!   and a node's own `Retry-After` leave nobody to ask.
 //! - **A habit is three**: how long a node keeps idle connections is learnt when it closes three at the same age, since a

@@ -3,17 +3,17 @@
 mod nodes;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use nodes::NodeSeries;
-pub use nodes::{NodeReading, Readings};
+pub use nodes::{NodeReading, Reading, Readings};
 
 /// vLLM 0.32's own buckets for whole requests (`vllm/v1/metrics/buckets.py`), so that panels overlay, with three below
 /// for answers that need no model.
@@ -42,6 +42,8 @@ pub struct Metrics {
     request_seconds: HistogramVec,
     retries: IntCounterVec,
     failures: IntCounterVec,
+    queued: IntGaugeVec,
+    queue_seconds: HistogramVec,
     refusals: IntCounterVec,
     reloads: IntCounterVec,
     abort_seconds: [Histogram; Phase::ALL.len()],
@@ -70,6 +72,15 @@ pub struct UpstreamMetrics {
     seconds: Histogram,
     retries: IntCounter,
     failures: [IntCounter; Failure::ALL.len()],
+    queued: IntGauge,
+    queue_seconds: Histogram,
+}
+
+/// A request that waits for a place. Dropping it ends the wait.
+pub struct Queued {
+    shown: IntGauge,
+    seconds: Histogram,
+    began: Instant,
 }
 
 /// How far a request was when its client left.
@@ -161,11 +172,25 @@ impl Series {
         Ok(Phase::ALL.map(|phase| all.with_label_values(&[phase.label()])))
     }
 
-    fn request_seconds(&self) -> prometheus::Result<HistogramVec> {
-        let opts = HistogramOpts::new(
-            "sluice_request_duration_seconds",
-            "From a request's first byte to its answer's last, by upstream.",
-        );
+    fn build_info(&self) -> prometheus::Result<()> {
+        let info = Opts::new("sluice_build_info", "Always 1; the version is the label.");
+        let info = info.const_label("version", env!("CARGO_PKG_VERSION"));
+        self.registered(IntGauge::with_opts(info)?)?.set(1);
+        Ok(())
+    }
+
+    fn queues(&self) -> prometheus::Result<(IntGaugeVec, HistogramVec)> {
+        let help = "Requests that wait for a place at a node, by upstream.";
+        let gauge = IntGaugeVec::new(Opts::new("sluice_queue_requests", help), &["upstream"])?;
+        let seconds = self.seconds(
+            "sluice_queue_seconds",
+            "How long requests waited for a place at a node, by upstream; those that did not wait are not in it.",
+        )?;
+        Ok((self.registered(gauge)?, seconds))
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::new(name, help);
         let opts = opts.buckets(REQUEST_SECONDS.to_vec());
         self.registered(HistogramVec::new(opts, &["upstream"])?)
     }
@@ -178,13 +203,10 @@ impl Metrics {
     /// Two series of one name: a fault of this file.
     pub fn new() -> prometheus::Result<Self> {
         let new = Series(Registry::new());
+        let (queued, queue_seconds) = new.queues()?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         new.0.register(Box::new(process))?;
-        let info = Opts::new("sluice_build_info", "Always 1; the version is the label.");
-        new.registered(IntGauge::with_opts(
-            info.const_label("version", env!("CARGO_PKG_VERSION")),
-        )?)?
-        .set(1);
+        new.build_info()?;
         Ok(Self {
             requests: new.counters(
                 "sluice_requests_total",
@@ -201,6 +223,8 @@ impl Metrics {
                 "Tries that failed, by upstream and kind: connect, timeout, broken, auth, died.",
                 &["upstream", "kind"],
             )?,
+            queued,
+            queue_seconds,
             refusals: new.counters(
                 "sluice_refusals_total",
                 "Requests that the gateway refused or could not have answered, by code.",
@@ -238,7 +262,10 @@ impl Metrics {
             )?,
             nodes: new.registered(NodeSeries::new()?)?,
             named: Mutex::new(HashSet::new()),
-            request_seconds: new.request_seconds()?,
+            request_seconds: new.seconds(
+                "sluice_request_duration_seconds",
+                "From a request's first byte to its answer's last, by upstream.",
+            )?,
             registry: new.0,
         })
     }
@@ -257,6 +284,8 @@ impl Metrics {
             retries: self.retries.with_label_values(&[upstream]),
             failures: Failure::ALL
                 .map(|kind| self.failures.with_label_values(&[upstream, kind.label()])),
+            queued: self.queued.with_label_values(&[upstream]),
+            queue_seconds: self.queue_seconds.with_label_values(&[upstream]),
         }
     }
 
@@ -309,8 +338,22 @@ impl UpstreamMetrics {
         self.retries.inc();
     }
 
+    /// A request waits for a place, until what this gives is dropped.
+    pub fn queued(&self) -> Queued {
+        self.queued.inc();
+        let (shown, seconds) = (self.queued.clone(), self.queue_seconds.clone());
+        Queued { shown, seconds, began: Instant::now() }
+    }
+
     /// A try failed.
     pub fn failed(&self, how: Failure) {
         self.failures[how as usize].inc();
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.shown.dec();
+        self.seconds.observe(self.began.elapsed().as_secs_f64());
     }
 }

@@ -57,6 +57,11 @@ pub enum Refusal {
     ClientTooSlow,
     /// All the memory for request bodies is taken.
     Overloaded,
+    /// Every node has as much to do as it may, and waiting would take too long.
+    Busy {
+        /// How long it would.
+        wait: Duration,
+    },
     /// This process is about to stop.
     Draining,
     /// No node of the upstream may get work.
@@ -99,6 +104,12 @@ impl Dialect {
 /// How long a caller should wait when the gateway cannot know better: one turn of a rolling update's probe.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
+/// Rounded up; at least the shortest wait that is told.
+fn whole_seconds(wait: Duration) -> u32 {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX).max(RETRY_AFTER_SECONDS)
+}
+
 impl Refusal {
     /// A malformed request that has no field to blame.
     pub fn malformed(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -119,7 +130,7 @@ impl Refusal {
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::Draining | Self::NoHealthyNode { .. } => {
+            Self::Overloaded | Self::Busy { .. } | Self::Draining | Self::NoHealthyNode { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::UpstreamUnreachable | Self::UpstreamError(_) | Self::UpstreamAuthFailed => {
@@ -144,7 +155,7 @@ impl Refusal {
             Self::Malformed { code, .. } => code,
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::ClientTooSlow => "request_timeout",
-            Self::Overloaded => "overloaded",
+            Self::Overloaded | Self::Busy { .. } => "overloaded",
             Self::Draining => "draining",
             Self::NoHealthyNode { .. } => "no_healthy_node",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -204,6 +215,9 @@ impl Refusal {
             }
             Self::ClientTooSlow => "The request body did not arrive in time.".into(),
             Self::Overloaded => "The gateway holds as much as it may. Try again shortly.".into(),
+            Self::Busy { .. } => {
+                "Every node has as much to do as it may. Try again shortly.".into()
+            }
             Self::Draining => "This gateway is shutting down. Try again.".into(),
             Self::NoHealthyNode { .. } => {
                 "No node that serves this works at the moment. Try again shortly.".into()
@@ -222,10 +236,8 @@ impl Refusal {
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::Overloaded | Self::Draining => Some(RETRY_AFTER_SECONDS),
-            Self::NoHealthyNode { wait } => {
-                let seconds = wait.map_or(0, |wait| wait.as_secs_f64().ceil() as u64);
-                Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(RETRY_AFTER_SECONDS))
-            }
+            Self::NoHealthyNode { wait } => Some(whole_seconds(wait.unwrap_or_default())),
+            Self::Busy { wait } => Some(whole_seconds(*wait)),
             _ => None,
         }
     }

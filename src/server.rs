@@ -28,7 +28,7 @@ use crate::admin::Admin;
 use crate::config::Settings;
 use crate::config::Source;
 use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
-use crate::metrics::{Metrics, Readings};
+use crate::metrics::{Metrics, Reading, Readings};
 use crate::reload::{NotTaken, Reloader};
 use crate::routing::responses::{RESPONSES_MAX, Responses};
 use crate::upstream::Upstream;
@@ -264,7 +264,10 @@ where
 
 /// What the series of nodes show.
 fn node_readings(registry: Arc<Registry>) -> Readings {
-    Box::new(move || registry.nodes().iter().map(|node| node.reading(Instant::now())).collect())
+    Box::new(move || Reading {
+        nodes: registry.nodes().iter().map(|node| node.reading(Instant::now())).collect(),
+        prefix_bytes: registry.prefixes().bytes(),
+    })
 }
 
 /// Looks the names of nodes in use up again and again, and forgets habits of theirs that were not seen for long.

@@ -27,6 +27,8 @@ struct UpstreamStatus {
     kind: &'static str,
     balance: &'static str,
     state: &'static str,
+    /// Requests that wait for a place at a node.
+    queued: usize,
     nodes: Vec<NodeStatus>,
 }
 
@@ -82,6 +84,7 @@ impl UpstreamStatus {
             kind: upstream.kind.word(),
             balance: upstream.balance.word(),
             state,
+            queued: upstream.queue.waiting(),
             nodes,
         }
     }

@@ -47,6 +47,13 @@ pub const ATTEMPTS: usize = 2;
 /// More tries than this only add load to nodes in trouble.
 pub const ATTEMPTS_MAX: u64 = 10;
 
+/// Requests that may wait for a place at a node: a burst of many clients, each with some kilobytes.
+pub const QUEUE: usize = 1_024;
+/// More wait for what will not come in time.
+pub const QUEUE_MAX: u64 = 100_000;
+/// Requests under way at one node: more than any engine has slots.
+pub const IN_FLIGHT_MAX: u64 = 1_000_000;
+
 /// What names a session for `consistent_hash`: as the routers of vLLM and SGLang have it.
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-id");
 

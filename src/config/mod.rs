@@ -106,6 +106,10 @@ pub struct UpstreamConfig {
     pub models: Option<Vec<ModelName>>,
     /// Which of its nodes a request goes to.
     pub balance: Balance,
+    /// Requests under way at one node, at most; none: as many as come.
+    pub max_in_flight: Option<u32>,
+    /// Requests that may wait for a place at a node.
+    pub max_queue: usize,
     /// The header that names a session, for [`Balance::ConsistentHash`].
     pub session_header: HeaderName,
     /// How each node is probed; none: it is not.

@@ -94,6 +94,12 @@ pub(super) struct RawUpstream {
     /// it holds of the prompt (`prefix_aware`).
     #[schemars(with = "Option<forms::BalanceWord>")]
     pub(super) balance: Option<String>,
+    /// Requests under way at one node, at most; others wait, first come, first served. Default: as many as come.
+    #[schemars(with = "Option<forms::InFlight>")]
+    pub(super) max_in_flight: Option<Whole>,
+    /// Requests that may wait. Default: 1024.
+    #[schemars(with = "Option<forms::Waiting>")]
+    pub(super) max_queue: Option<Whole>,
     /// The header that names a session, for `consistent_hash`. Default: `x-session-id`. Without it: the body's
     /// `prompt_cache_key`, its `user`, the key.
     pub(super) session_header: Option<String>,
@@ -233,7 +239,7 @@ pub(super) struct RawKey {
 }
 
 /// Fields that the format describes and this version does not serve: ignoring one would promise what is not kept.
-pub(super) const UNSERVED: [&str; 2] = ["max_in_flight", "limits"];
+pub(super) const UNSERVED: [&str; 1] = ["limits"];
 
 /// A whole number, also one that came out of a variable as text.
 #[derive(Clone, Copy)]

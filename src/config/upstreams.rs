@@ -146,6 +146,8 @@ pub fn with_defaults(name: UpstreamName, kind: Kind, nodes: Nodes) -> UpstreamCo
         credential: None,
         models: None,
         balance: Balance::default(),
+        max_in_flight: None,
+        max_queue: defaults::QUEUE,
         session_header: defaults::SESSION_HEADER,
         health: health::of_kind(kind),
         timeouts: Timeouts {
@@ -182,6 +184,14 @@ fn upstream(
         .balance
         .and_then(|text| report.take(&at.key("balance"), &text, balance(&text)))
         .unwrap_or_default();
+    let max_in_flight = raw.max_in_flight.and_then(|whole| {
+        let most = values::within(whole.0, 1..=defaults::IN_FLIGHT_MAX);
+        report.take(&at.key("max_in_flight"), &whole.0.to_string(), most)
+    });
+    let max_queue = raw.max_queue.and_then(|whole| {
+        let most = values::within(whole.0, 0..=defaults::QUEUE_MAX);
+        report.take(&at.key("max_queue"), &whole.0.to_string(), most)
+    });
     let session_header = raw
         .session_header
         .and_then(|text| report.take(&at.key("session_header"), &text, values::header(&text)));
@@ -201,6 +211,8 @@ fn upstream(
         credential,
         models,
         balance,
+        max_in_flight: max_in_flight.and_then(|most| most.try_into().ok()),
+        max_queue: max_queue.map_or(Some(defaults::QUEUE), |most| most.try_into().ok())?,
         session_header: session_header.unwrap_or(defaults::SESSION_HEADER),
         health,
         timeouts,

@@ -65,7 +65,7 @@ const STREAMS_PER_CONNECTION: usize = 100;
 
 /// The node, its address of this moment, and how long to wait for it.
 pub(super) async fn peer(
-    session: &Session,
+    session: &mut Session,
     ctx: &mut RequestContext,
     keepalive: Option<Duration>,
 ) -> Result<Box<HttpPeer>> {
@@ -83,10 +83,11 @@ pub(super) async fn peer(
     ctx.failure = None;
     ctx.node_told = false;
     ctx.tries += 1;
-    node::take(session, ctx, left).await?;
+    node::take(session, ctx).await?;
     let (Some(forward), Some(place)) = (&ctx.forward, &ctx.place) else {
         return Err(internal("no node was chosen"));
     };
+    let left = forward.first_byte_until.saturating_duration_since(Instant::now());
     let (upstream, node) = (&forward.route.upstream, place.node());
     ctx.hurried = left < upstream.timeouts.connect;
     if ctx.counted_tries() > 1 {

@@ -23,6 +23,7 @@ mod node;
 mod operate;
 mod own;
 mod passing;
+mod queued;
 mod reply;
 mod retries;
 mod snapshot;

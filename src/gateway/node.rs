@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::affinity::Common;
 use super::context::RequestContext;
+use super::queued;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::upstream::balance::{NoNode, Wish};
@@ -15,31 +16,62 @@ use crate::upstream::breaker::Fault;
 use crate::upstream::load::Place;
 
 /// Takes a place at the node of this try: the same as before where only its pooled connection was bad, else another where
-/// there is one, and of another model where no node of the first will do.
-pub(super) async fn take(
-    session: &Session,
-    ctx: &mut RequestContext,
-    left: Duration,
-) -> Result<()> {
+/// there is one, and of another model where no node of the first will do. Where all have as much as they may, it waits.
+pub(super) async fn take(session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<()> {
     if std::mem::take(&mut ctx.same_node) && ctx.place.is_some() {
         return Ok(());
     }
     if let Some(place) = ctx.place.take() {
         ctx.tried.push(place.node().clone());
     }
+    let Some(until) = ctx.forward.as_ref().map(|forward| forward.first_byte_until) else {
+        return Ok(());
+    };
+    if let Some(forward) = &ctx.forward
+        && forward.route.upstream.members().is_empty()
+    {
+        // The name of the nodes was not found yet: what comes of looking for it is seen below.
+        let look_up = forward.route.upstream.look_up();
+        let _found = tokio::time::timeout_at(until.into(), look_up).await;
+    }
+    let picked = match must_queue(ctx) {
+        Some(places) => Err(NoNode::Full(places)),
+        None => pick(session, ctx),
+    };
+    let found = match picked {
+        Ok(place) => Ok(place),
+        Err(NoNode::Full(places)) => Box::pin(queued::wait(session, ctx, places)).await?,
+        Err(why) => Err(why),
+    };
+    match found {
+        Ok(place) => {
+            ctx.place = Some(place);
+            Ok(())
+        }
+        Err(why) => {
+            // There was none.
+            ctx.tries -= 1;
+            Err(none_found(why, &mut ctx.failure))
+        }
+    }
+}
+
+/// The places that there are, where others wait for one: whoever came first is first.
+fn must_queue(ctx: &RequestContext) -> Option<usize> {
+    let forward = ctx.forward.as_ref().filter(|forward| forward.repeatable)?;
+    let upstream = &forward.route.upstream;
+    let most = usize::try_from(upstream.max_in_flight?).unwrap_or(usize::MAX);
+    (upstream.queue.waiting() > 0).then(|| most.saturating_mul(upstream.members().len()))
+}
+
+/// A place at the best node of the request's way, or of the first of its other ways on which one works.
+pub(super) fn pick(session: &Session, ctx: &mut RequestContext) -> Result<Place, NoNode> {
     let bytes = ctx.body.as_ref().map_or(0, |body| body.bytes.len());
     loop {
         let spare = ctx.may_send_again();
-        let Some(route) = ctx.forward.as_ref().map(|forward| forward.route.clone()) else {
-            return Ok(());
-        };
-        let upstream = &route.upstream;
-        if upstream.members().is_empty() {
-            // The name of the nodes was not found yet: what comes of looking for it is seen below.
-            let _found = tokio::time::timeout(left, upstream.look_up()).await;
-        }
         let common = Common::of(session, ctx);
-        let Some(forward) = &mut ctx.forward else { return Ok(()) };
+        let Some(forward) = &mut ctx.forward else { return Err(NoNode::Unknown) };
+        let upstream = &forward.route.upstream;
         // The one node that will do judges the model.
         let model = forward.model.as_ref().filter(|_| forward.only.is_none());
         let model = model.map(ModelName::as_str);
@@ -56,27 +88,24 @@ pub(super) async fn take(
         let picked = upstream.pick(&wish);
         let good =
             |place: &Place| works && !wish.tried_at(place.node()) && (spare || !place.is_trial());
-        if !picked.as_ref().is_ok_and(good) && forward.fall_back() {
-            continue;
+        let waits = works && matches!(picked, Err(NoNode::Full(_)));
+        if waits || picked.as_ref().is_ok_and(good) || !forward.fall_back() {
+            return picked;
         }
-        return match picked {
-            Ok(place) => {
-                ctx.place = Some(place);
-                Ok(())
-            }
-            Err(why) => {
-                // There was none.
-                ctx.tries -= 1;
-                Err(none_found(why, &mut ctx.failure))
-            }
-        };
     }
+}
+
+/// Nobody waits for so long.
+pub(super) fn busy(wait: Duration, failure: &mut Option<Refusal>) -> Box<Error> {
+    *failure = Some(Refusal::Busy { wait });
+    Error::explain(ErrorType::HTTPStatus(503), "every node is busy").into_up()
 }
 
 /// No node: what the client is told of it is noted in `failure`.
 fn none_found(why: NoNode, failure: &mut Option<Refusal>) -> Box<Error> {
     let refusal = match why {
         NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
+        NoNode::Full(_) => Refusal::Busy { wait: Duration::ZERO },
         NoNode::Unknown => Refusal::UpstreamUnreachable,
     };
     let status = refusal.status().as_u16();
@@ -109,7 +138,7 @@ impl RequestContext {
     /// The first byte of an answer is there: a node that was on trial is back.
     pub(super) fn node_began(&mut self) {
         let Some(place) = &mut self.place else { return };
-        place.began(Instant::now());
+        place.began(self.answer.tail.is_some(), Instant::now());
         if place.is_trial() && !self.node_told {
             place.succeeded();
         }

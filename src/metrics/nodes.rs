@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntGaugeVec, Opts};
+use prometheus::{IntGauge, IntGaugeVec, Opts};
 
 use super::LABEL_VALUES_MAX;
 
@@ -28,8 +28,17 @@ pub struct NodeReading {
     pub gauges: Option<(u32, u32)>,
 }
 
+/// All of them, at one moment.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Each.
+    pub nodes: Vec<NodeReading>,
+    /// What is remembered of their prompts, in bytes.
+    pub prefix_bytes: usize,
+}
+
 /// Where readings come from.
-pub type Readings = Box<dyn Fn() -> Vec<NodeReading> + Send + Sync>;
+pub type Readings = Box<dyn Fn() -> Reading + Send + Sync>;
 
 /// Handles to the series of nodes.
 #[derive(Clone)]
@@ -44,6 +53,7 @@ struct Series {
     foreign: IntGaugeVec,
     running: IntGaugeVec,
     waiting: IntGaugeVec,
+    prefix_bytes: IntGauge,
     /// Held while they are read and shown: two readers must not mix.
     reading: Mutex<()>,
 }
@@ -79,6 +89,10 @@ impl NodeSeries {
             waiting: of_node(
                 "sluice_node_requests_waiting",
                 "vllm:num_requests_waiting, when the node was last asked.",
+            )?,
+            prefix_bytes: IntGauge::new(
+                "sluice_prefix_index_bytes",
+                "What is remembered of prompts for prefix_aware, in bytes.",
             )?,
             reading: Mutex::new(()),
         })))
@@ -121,7 +135,8 @@ impl Series {
 
 impl Collector for NodeSeries {
     fn desc(&self) -> Vec<&Desc> {
-        self.0.all().into_iter().flat_map(Collector::desc).collect()
+        let of_nodes = self.0.all().into_iter().flat_map(Collector::desc);
+        of_nodes.chain(self.0.prefix_bytes.desc()).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -129,7 +144,10 @@ impl Collector for NodeSeries {
         let Some(readings) = series.readings.get() else { return Vec::new() };
         let _reading = series.reading.lock();
         series.all().into_iter().for_each(IntGaugeVec::reset);
-        readings().iter().take(LABEL_VALUES_MAX).for_each(|reading| series.show(reading));
-        series.all().into_iter().flat_map(Collector::collect).collect()
+        let Reading { nodes, prefix_bytes } = readings();
+        nodes.iter().take(LABEL_VALUES_MAX).for_each(|reading| series.show(reading));
+        series.prefix_bytes.set(i64::try_from(prefix_bytes).unwrap_or(i64::MAX));
+        let of_nodes = series.all().into_iter().flat_map(Collector::collect);
+        of_nodes.chain(series.prefix_bytes.collect()).collect()
     }
 }

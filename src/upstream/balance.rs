@@ -47,12 +47,31 @@ pub enum Affinity<'w> {
 pub enum NoNode {
     /// None of those that there are may get work; one may after so long, where that is known.
     Away(Option<Duration>),
+    /// All that may have it have as much as they may; so many places there are.
+    Full(usize),
     /// There is none: the name of the nodes has no address, or the one that is asked for is not there any more.
     Unknown,
 }
 
 /// How often a request is passed over for the trial of a node.
 const TRIALS_LOST_MAX: usize = 2;
+
+/// Looks for a place, where others take the last one of the best node each time.
+const LOOKS_MAX: usize = 8;
+
+/// How an upstream's nodes share its requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) policy: Balance,
+    /// Requests under way at one node.
+    pub(super) most: Option<u32>,
+}
+
+impl Rules {
+    fn places(self, nodes: usize) -> usize {
+        nodes * usize::try_from(self.most.unwrap_or(u32::MAX)).unwrap_or(usize::MAX)
+    }
+}
 
 /// Where an upstream's turns are.
 #[derive(Debug, Default)]
@@ -109,33 +128,37 @@ impl Turn {
     pub(super) fn pick(
         &self,
         members: &[Arc<Member>],
-        policy: Balance,
+        rules: Rules,
         wish: &Wish<'_>,
         now: Instant,
     ) -> Result<Place, NoNode> {
-        // Somebody else may take the place of a trial in between: the second look finds it taken.
-        for _ in 0..TRIALS_LOST_MAX {
-            let best = self.best(members, policy, wish, now)?;
-            if best.rank != Rank::Trial || best.member.node.health.begin_trial(now) {
-                return Ok(best.take(wish, now));
+        // Somebody else may take the place of a trial in between, or the last place at a node: the next look finds it taken.
+        let mut spare = wish.spare;
+        for look in 0..=LOOKS_MAX {
+            spare &= look < TRIALS_LOST_MAX;
+            let best = self.best(members, rules, &Wish { spare, ..*wish }, now)?;
+            if best.rank == Rank::Trial && !best.member.node.health.begin_trial(now) {
+                continue;
+            }
+            if let Some(place) = best.take(rules.most, wish, now) {
+                return Ok(place);
             }
         }
-        self.best(members, policy, &Wish { spare: false, ..*wish }, now)
-            .map(|best| best.take(wish, now))
+        Err(NoNode::Full(rules.places(members.len())))
     }
 
     fn best<'m>(
         &self,
         members: &'m [Arc<Member>],
-        policy: Balance,
+        rules: Rules,
         wish: &Wish<'_>,
         now: Instant,
     ) -> Result<Best<'m>, NoNode> {
         let first = self.0.fetch_add(1, Ordering::Relaxed);
-        let view = View::new(policy, members, wish);
+        let view = View::new(rules.policy, members, wish);
         let mut away: Option<Duration> = None;
         let mut best: Option<Best<'m>> = None;
-        let mut there = false;
+        let (mut there, mut full, mut works) = (false, false, 0);
         for turn in 0..members.len() {
             // Each pick begins at another node: equals take turns.
             let Some(member) = members.get((first.wrapping_add(turn)) % members.len()) else {
@@ -157,6 +180,13 @@ impl Turn {
                 }
                 continue;
             };
+            let up = matches!(rank, Rank::Up);
+            works += usize::from(up);
+            if rules.most.is_some_and(|most| !wish.any_state && member.node.load.requests() >= most)
+            {
+                full |= up;
+                continue;
+            }
             // A node in slow start is passed over in some of its turns, whatever the policy.
             let passed = rank == Rank::Up && share < 1.0 && scattered(first) >= share;
             let rank = if passed { Rank::UpLater } else { rank };
@@ -167,7 +197,13 @@ impl Turn {
                 best = Some(Best { member, rank, score, weight });
             }
         }
-        best.ok_or(if there { NoNode::Away(away) } else { NoNode::Unknown })
+        match best {
+            // Who works is waited for, rather than asked again or asked while it may not work.
+            Some(best) if !full || best.rank < Rank::UpAgain => Ok(best),
+            _ if full => Err(NoNode::Full(rules.places(works))),
+            Some(best) => Ok(best),
+            None => Err(if there { NoNode::Away(away) } else { NoNode::Unknown }),
+        }
     }
 }
 
@@ -249,7 +285,8 @@ impl Wish<'_> {
 }
 
 impl Best<'_> {
-    fn take(self, wish: &Wish<'_>, now: Instant) -> Place {
+    /// None where the last place has gone meanwhile.
+    fn take(&self, most: Option<u32>, wish: &Wish<'_>, now: Instant) -> Option<Place> {
         // Whoever comes to an ejected node decides whether it comes back.
         let trial = match self.rank {
             Rank::Trial => Trial::Alone,
@@ -258,10 +295,14 @@ impl Best<'_> {
             _ => Trial::No,
         };
         let node = &self.member.node;
+        let place = match most.filter(|_| !wish.any_state) {
+            Some(most) => Place::take_one_of(most, node.clone(), self.weight, trial, now)?,
+            None => Place::take(node.clone(), self.weight, trial, now),
+        };
         if let (Affinity::Prompt(chain), Some(number)) = (wish.affinity, node.number) {
             node.prefixes.note(number, chain, node.load.room());
         }
-        Place::take(node.clone(), self.weight, trial, now)
+        Some(place)
     }
 }
 
@@ -278,6 +319,7 @@ mod tests {
         (1..=count).map(|port| Arc::new(Member::new(registry.node(&url(port), None)))).collect()
     }
 
+    const RULES: Rules = Rules { policy: Balance::LeastLoad, most: None };
     const WISH: Wish<'_> = Wish {
         model: None,
         only: None,
@@ -298,7 +340,8 @@ mod tests {
                 members[back].node.health.drain(false, now);
                 let mut picks = vec![0; members.len()];
                 for _ in 0..10_000 {
-                    let place = turn.pick(&members, policy, &WISH, now).unwrap();
+                    let place =
+                        turn.pick(&members, Rules { policy, most: None }, &WISH, now).unwrap();
                     let at = members.iter().position(|one| Arc::ptr_eq(&one.node, place.node()));
                     picks[at.unwrap()] += 1;
                 }
@@ -308,13 +351,31 @@ mod tests {
     }
 
     #[test]
+    fn no_node_gets_more_than_it_may_and_who_works_is_waited_for() {
+        use super::super::breaker::Fault;
+        let (members, turn, now) = (members(3), Turn::default(), Instant::now());
+        for _ in 0..3 {
+            members[2].node.health.failed(Fault::Connect, false, now);
+        }
+        let rules = Rules { most: Some(2), ..RULES };
+        let pick = |wish| turn.pick(&members, rules, wish, now);
+        let mut places: Vec<Place> = (0..4).map(|_| pick(&WISH).unwrap()).collect();
+        assert!(members[..2].iter().all(|member| member.node.load.requests() == 2));
+        assert_eq!(pick(&WISH).err(), Some(NoNode::Full(4)));
+        // What operates nodes is no work.
+        assert!(pick(&Wish { any_state: true, ..WISH }).is_ok());
+        drop(places.pop());
+        assert!(pick(&WISH).is_ok());
+    }
+
+    #[test]
     fn one_request_tries_an_ejected_node_and_the_others_go_elsewhere() {
         use super::super::breaker::Fault;
         let (members, turn, now) = (members(2), Turn::default(), Instant::now());
         for _ in 0..3 {
             members[0].node.health.failed(Fault::Connect, false, now);
         }
-        let pick = |now| turn.pick(&members, Balance::LeastLoad, &WISH, now).unwrap();
+        let pick = |now| turn.pick(&members, RULES, &WISH, now).unwrap();
         assert!((0..9).all(|_| Arc::ptr_eq(pick(now).node(), &members[1].node)));
         let later = now + Duration::from_secs(2);
         let mut trial = pick(later);

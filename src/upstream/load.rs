@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::breaker::Fault;
 use super::node::Node;
+use super::queue::Queue;
 
 /// What a request weighs beside its prompt, in bytes of a prompt, where nothing is known of what a node holds: the tokens that
 /// it will make cost a node as much as reading some thousand.
@@ -180,6 +181,7 @@ pub struct Place {
     with_others: u64,
     taken: Instant,
     trial: Trial,
+    queue: Option<Arc<Queue>>,
 }
 
 /// Whether a request tells if an ejected node comes back.
@@ -196,17 +198,45 @@ pub enum Trial {
 impl Place {
     /// Takes a place at `node`, which has `prompt` bytes to compute.
     pub fn take(node: Arc<Node>, prompt: u64, trial: Trial, now: Instant) -> Self {
+        node.load.requests.fetch_add(1, Ordering::Relaxed);
+        Self::entered(node, prompt, trial, now)
+    }
+
+    /// The same, where fewer than `most` requests of ours are there.
+    pub fn take_one_of(
+        most: u32,
+        node: Arc<Node>,
+        prompt: u64,
+        trial: Trial,
+        now: Instant,
+    ) -> Option<Self> {
+        let more = |requests: u32| (requests < most).then_some(requests + 1);
+        let entered =
+            node.load.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        entered.then(|| Self::entered(node, prompt, trial, now))
+    }
+
+    /// The request is counted, its prompt not yet.
+    fn entered(node: Arc<Node>, prompt: u64, trial: Trial, now: Instant) -> Self {
         let load = &node.load;
         let with_others = load.prompts_left(now) + prompt;
-        load.requests.fetch_add(1, Ordering::Relaxed);
         if load.prompts.fetch_add(prompt, Ordering::Relaxed) == 0 {
             load.progress.store(load.at(now), Ordering::Relaxed);
         }
-        Self { node, prompt, with_others, taken: now, trial }
+        Self { node, prompt, with_others, taken: now, trial, queue: None }
     }
 
-    /// The first byte of the answer is there: the prompt is computed.
-    pub fn began(&mut self, now: Instant) {
+    /// Whoever waits in `queue` is told when this place is free.
+    pub fn in_line(mut self, queue: Option<&Arc<Queue>>) -> Self {
+        self.queue = queue.cloned();
+        self
+    }
+
+    /// The first byte of the answer is there: the prompt is computed. `stream`: of an event stream.
+    pub fn began(&mut self, stream: bool, now: Instant) {
+        if let Some(queue) = &self.queue {
+            queue.began(stream, now.saturating_duration_since(self.taken));
+        }
         let prompt = std::mem::take(&mut self.prompt);
         if prompt > 0 {
             let load = &self.node.load;
@@ -259,6 +289,9 @@ impl Drop for Place {
         self.node.load.prompts.fetch_sub(self.prompt, Ordering::Relaxed);
         if self.trial == Trial::Alone {
             self.node.health.trial_untold();
+        }
+        if let Some(queue) = &self.queue {
+            queue.left(self.taken.elapsed());
         }
     }
 }

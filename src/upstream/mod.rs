@@ -13,6 +13,7 @@ pub mod models;
 pub mod node;
 pub mod prefix;
 pub mod probes;
+pub mod queue;
 pub mod refresh;
 pub mod resolve;
 
@@ -31,12 +32,13 @@ use crate::config::{
 };
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::names::UpstreamName;
-use balance::{NoNode, Turn, Wish};
+use balance::{NoNode, Rules, Turn, Wish};
 use health::Standing;
 use load::Place;
 use member::Member;
 use models::ModelList;
 use node::{Node, Registry};
+use queue::Queue;
 
 /// Nodes that serve the same thing.
 pub struct Upstream {
@@ -48,6 +50,12 @@ pub struct Upstream {
     pub credential: Option<Credential>,
     /// Which of them gets a request.
     pub balance: Balance,
+    /// Requests under way at one node, at most.
+    pub max_in_flight: Option<u32>,
+    /// Requests that may wait for a place.
+    pub max_queue: usize,
+    /// Those that do.
+    pub queue: Arc<Queue>,
     /// The header that names a session, for those that are chosen by it.
     pub session_header: HeaderName,
     /// How they are probed, where they are.
@@ -94,6 +102,9 @@ impl Upstream {
             kind: config.kind,
             credential: config.credential.clone(),
             balance: config.balance,
+            max_in_flight: config.max_in_flight,
+            max_queue: config.max_queue,
+            queue: registry.queue(config.name.as_str()),
             session_header: config.session_header.clone(),
             health: config.health.clone(),
             timeouts: config.timeouts,
@@ -180,7 +191,10 @@ impl Upstream {
     pub fn pick_at(&self, wish: &Wish<'_>, now: Instant) -> Result<Place, NoNode> {
         let members = self.members.load();
         let model = wish.model.filter(|model| self.tells_apart(&members, model));
-        self.turn.pick(&members, self.balance, &Wish { model, ..*wish }, now)
+        let rules = Rules { policy: self.balance, most: self.max_in_flight };
+        let queue = self.max_in_flight.is_some().then_some(&self.queue);
+        let picked = self.turn.pick(&members, rules, &Wish { model, ..*wish }, now);
+        picked.map(|place| place.in_line(queue))
     }
 
     /// True where some node has `model` and may get work, or may be tried again: without a look at those that were ejected.

@@ -1,5 +1,6 @@
 //! One node: what it is called, where it is, what it has to do, and how it is.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -16,6 +17,7 @@ use super::load::Load;
 use super::prefix::Prefixes;
 use super::prefix::index::Number;
 use super::probes::Schedule;
+use super::queue::Queue;
 use super::resolve::Resolve;
 use crate::config::NodeUrl;
 use crate::metrics::NodeReading;
@@ -170,12 +172,30 @@ pub struct Registry {
     resolver: Arc<dyn Resolve>,
     prefixes: Arc<Prefixes>,
     nodes: Mutex<Vec<Weak<Node>>>,
+    queues: Mutex<HashMap<String, Weak<Queue>>>,
 }
 
 impl Registry {
     /// No node yet; names are looked up by `resolver`, and what nodes hold in their caches is known in `prefix_bytes`.
     pub fn new(resolver: Arc<dyn Resolve>, prefix_bytes: usize) -> Self {
-        Self { resolver, prefixes: Arc::new(Prefixes::new(prefix_bytes)), nodes: Mutex::default() }
+        Self {
+            resolver,
+            prefixes: Arc::new(Prefixes::new(prefix_bytes)),
+            nodes: Mutex::default(),
+            queues: Mutex::default(),
+        }
+    }
+
+    /// The queue of the upstream of this name.
+    pub fn queue(&self, upstream: &str) -> Arc<Queue> {
+        let mut queues = self.queues.lock();
+        queues.retain(|_, queue| queue.strong_count() > 0);
+        let known = queues.get(upstream).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let queue = Arc::default();
+            queues.insert(upstream.to_owned(), Arc::downgrade(&queue));
+            queue
+        })
     }
 
     /// What all nodes hold in their caches.

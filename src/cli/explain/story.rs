@@ -296,6 +296,7 @@ impl<'a> Story<'a> {
         let upstream = &chosen.route.upstream;
         let place = upstream.pick(&wish).map_err(|why| match why {
             NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
+            NoNode::Full(_) => Refusal::Busy { wait: Duration::ZERO },
             NoNode::Unknown => Refusal::UpstreamUnreachable,
         })?;
         if upstream.members().len() > 1 && only.is_none() {

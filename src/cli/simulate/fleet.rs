@@ -154,7 +154,7 @@ impl Fleet {
             Event::FirstToken => {
                 self.outcome.first_tokens.push((at - one.request.at).as_secs_f64());
                 let now = self.began + at;
-                one.place.iter_mut().for_each(|place| place.began(now));
+                one.place.iter_mut().for_each(|place| place.began(true, now));
             }
             Event::End => {
                 one.place = None;

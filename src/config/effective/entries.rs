@@ -29,6 +29,8 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
         credential,
         models,
         balance,
+        max_in_flight,
+        max_queue,
         session_header,
         health,
         timeouts,
@@ -48,6 +50,11 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
     let models = models.as_ref().map(|models| list(models));
     rows.value(entry, "models", models.unwrap_or_else(|| "as each node lists them".to_owned()));
     rows.value(entry, "balance", balance.word().to_owned());
+    let most = max_in_flight.map(|most| most.to_string());
+    if most.is_some() {
+        rows.value(entry, "max_queue", max_queue.to_string());
+    }
+    rows.value(entry, "max_in_flight", most.unwrap_or_else(|| "as many as come".to_owned()));
     if *balance == Balance::ConsistentHash {
         rows.value(entry, "session_header", session_header.to_string());
     }

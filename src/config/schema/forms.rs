@@ -12,7 +12,9 @@ use log::LevelFilter;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::super::defaults::{ATTEMPTS_MAX, FALLBACKS_MAX, NAME_CHARS_MAX, PROBES_MAX};
+use super::super::defaults::{
+    ATTEMPTS_MAX, FALLBACKS_MAX, IN_FLIGHT_MAX, NAME_CHARS_MAX, PROBES_MAX, QUEUE_MAX,
+};
 use super::super::raw::{RawHealth, RawProbe, Written};
 use super::super::setting_values::{CorsOrigins, LogFormat};
 
@@ -68,6 +70,10 @@ forms! {
     Wait = pattern(r"^\s*[0-9].*[a-zµ]\s*$");
     /// Tries.
     Attempts = number(1, Some(ATTEMPTS_MAX));
+    /// Requests under way at one node.
+    InFlight = number(1, Some(IN_FLIGHT_MAX));
+    /// Requests that wait.
+    Waiting = number(0, Some(QUEUE_MAX));
     /// Probes in a row.
     Probes = number(1, Some(PROBES_MAX));
     /// 64 hexadecimal digits.

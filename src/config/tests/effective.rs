@@ -64,6 +64,7 @@ keys:
             "upstreams.llama.key_prefix = \"Bearer \" < default",
             "upstreams.llama.models = [a, b] < routes.yaml:6:5",
             "upstreams.llama.balance = round_robin < routes.yaml:9:14",
+            "upstreams.llama.max_in_flight = as many as come < default",
             "upstreams.llama.health.path = /health < default",
             "upstreams.llama.health.interval = 10s < routes.yaml:8:25",
             "upstreams.llama.health.timeout = 2s < default",
@@ -115,7 +116,7 @@ routes:
     );
     let found = effective_of(Some(&routes), None, nothing());
     assert_lines(
-        &found[..8],
+        &found[..9],
         &[
             "upstreams.gpu:1.kind = generic < default",
             "upstreams.gpu:1.nodes = [http://gpu:1] < routes.yaml:4:19",
@@ -124,6 +125,7 @@ routes:
             "upstreams.gpu:1.key_prefix = **** < routes.yaml:7:26",
             "upstreams.gpu:1.models = as each node lists them < default",
             "upstreams.gpu:1.balance = least_load < default",
+            "upstreams.gpu:1.max_in_flight = as many as come < default",
             "upstreams.gpu:1.health = off < default",
         ],
     );

@@ -95,6 +95,8 @@ const BAD_UPSTREAMS: &[&str] = &[
     "dns: h",
     "nodes: ['http://h'], balance: prefix_awar",
     "nodes: ['http://h'], balance: [least_load]",
+    "nodes: ['http://h'], max_in_flight: 0",
+    "nodes: ['http://h'], max_queue: 100001",
     "nodes: ['http://h'], health: on",
     "nodes: ['http://h'], health: true",
     "nodes: ['http://h'], health: {path: health}",

@@ -12,6 +12,7 @@ mod health;
 mod kept;
 mod models;
 mod operate;
+mod queue;
 mod spread;
 
 use std::net::SocketAddr;

@@ -1,0 +1,195 @@
+//! Who waits for a place at a node of an upstream while all of them have as much as they may: first come, first served, and
+//! nobody who could not be served in time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// How often the first one looks for a place without having been told of one: a node may be back, or a reload lets it have
+/// more, or another upstream has the same node.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Weight of the newest observation against those before.
+const NEWEST: f64 = 0.05;
+
+/// What is added to an estimate: half of all requests take longer than the mean.
+const MARGIN: f64 = 1.2;
+
+/// The queue of one upstream. It lives through reloads.
+#[derive(Debug, Default)]
+pub struct Queue {
+    line: Mutex<VecDeque<Arc<Notify>>>,
+    /// Its length.
+    waiting: AtomicUsize,
+    /// How long a request has its place.
+    held: Mean,
+    /// From its place to the first byte: of answers in one piece, and of streams.
+    first_byte: [Mean; 2],
+}
+
+/// A mean of seconds in which the newest count most: the bits of an `f64`, 0 before the first.
+#[derive(Debug, Default)]
+struct Mean(AtomicU64);
+
+impl Mean {
+    fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, time: Duration) {
+        let (known, new) = (self.get(), time.as_secs_f64());
+        let mean = if known > 0.0 { known + (new - known) * NEWEST } else { new };
+        // Of two at the same time, one is lost: others tell the same.
+        self.0.store(mean.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// How long somebody may wait, and for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until the first byte must be there.
+    pub left: Duration,
+    /// An event stream: its first byte comes earlier.
+    pub stream: bool,
+    /// Those that may wait, in all.
+    pub most: usize,
+    /// Places that there are.
+    pub places: usize,
+}
+
+/// It would take too long: so long until somebody who comes now would have a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLong(pub Duration);
+
+/// A place in the line, which is left when it is dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    queue: Arc<Queue>,
+    turn: Arc<Notify>,
+}
+
+impl Queue {
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Waits at the end of the line.
+    ///
+    /// # Errors
+    /// [`TooLong`]: as many wait as may, or the first byte would not be there in time.
+    pub fn join(self: &Arc<Self>, patience: &Patience) -> Result<Waiting, TooLong> {
+        let mut line = self.line.lock();
+        let wait = self.wait(line.len() + 1, patience.places);
+        if line.len() >= patience.most || !self.is_in_time(wait, patience) {
+            return Err(TooLong(wait));
+        }
+        let turn = Arc::new(Notify::new());
+        line.push_back(turn.clone());
+        self.waiting.store(line.len(), Ordering::Relaxed);
+        Ok(Waiting { queue: self.clone(), turn })
+    }
+
+    /// True where the first byte may be there in time after such a wait.
+    pub fn is_in_time(&self, wait: Duration, patience: &Patience) -> bool {
+        let first_byte = self.first_byte[usize::from(patience.stream)].get();
+        (wait.as_secs_f64() + first_byte) * MARGIN <= patience.left.as_secs_f64()
+    }
+
+    /// How long the one at this place of the line waits: so many must leave before.
+    fn wait(&self, place: usize, places: usize) -> Duration {
+        let seconds = self.held.get() * place as f64 / places.max(1) as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
+    /// A request got its first byte so long after its place.
+    pub fn began(&self, stream: bool, after: Duration) {
+        self.first_byte[usize::from(stream)].add(after);
+    }
+
+    /// A request left its place after so long.
+    pub fn left(&self, after: Duration) {
+        self.held.add(after);
+        if self.waiting() > 0 {
+            wake_first(&self.line.lock());
+        }
+    }
+}
+
+fn wake_first(line: &VecDeque<Arc<Notify>>) {
+    line.iter().take(1).for_each(|first| first.notify_one());
+}
+
+impl Waiting {
+    /// Until it may be this one's turn.
+    pub async fn turn(&self) {
+        loop {
+            let _net = tokio::time::timeout(LOOK, self.turn.notified()).await;
+            if self.queue.line.lock().front().is_some_and(|first| Arc::ptr_eq(first, &self.turn)) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut line = self.queue.line.lock();
+        match line.front() {
+            Some(first) if Arc::ptr_eq(first, &self.turn) => drop(line.pop_front()),
+            _ => line.retain(|waiting| !Arc::ptr_eq(waiting, &self.turn)),
+        }
+        self.queue.waiting.store(line.len(), Ordering::Relaxed);
+        // There may be more than one place.
+        wake_first(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const PATIENT: Patience =
+        Patience { left: Duration::from_secs(60), stream: true, most: 3, places: 2 };
+
+    #[tokio::test]
+    async fn who_came_first_is_first_and_who_leaves_is_missed_by_nobody() {
+        let queue = Arc::<Queue>::default();
+        let [first, second, third] = [(); 3].map(|()| queue.join(&PATIENT).unwrap());
+        assert!(queue.join(&PATIENT).is_err());
+        let is_due =
+            async |waiting: &Waiting| tokio::time::timeout(3 * LOOK, waiting.turn()).await.is_ok();
+        assert!(is_due(&first).await);
+        assert!(!is_due(&second).await);
+        drop(second);
+        assert!(!is_due(&third).await);
+        drop(first);
+        assert!(is_due(&third).await);
+        drop(third);
+        assert_eq!(queue.waiting(), 0);
+    }
+
+    #[test]
+    fn nobody_waits_for_what_would_come_too_late() {
+        let queue = Arc::<Queue>::default();
+        // Nothing is known: whoever comes may try.
+        let hurried = Patience { left: 3 * SECOND, most: 10, ..PATIENT };
+        drop(queue.join(&hurried).unwrap());
+        queue.left(2 * SECOND);
+        queue.began(true, SECOND);
+        // Two places, each free after 2 s: one a second. And 1 s more to the first byte.
+        let _first = queue.join(&hurried).unwrap();
+        assert_eq!(queue.join(&hurried).unwrap_err(), TooLong(2 * SECOND));
+        let _second = queue.join(&Patience { left: 4 * SECOND, ..hurried }).unwrap();
+        // Answers in one piece are not streams.
+        queue.began(false, 10 * SECOND);
+        let whole = Patience { stream: false, left: 10 * SECOND, ..hurried };
+        assert_eq!(queue.join(&whole).unwrap_err(), TooLong(3 * SECOND));
+        assert!(!queue.is_in_time(Duration::ZERO, &whole));
+    }
+}
