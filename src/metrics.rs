@@ -44,6 +44,7 @@ pub struct Metrics {
     failures: IntCounterVec,
     queued: IntGaugeVec,
     queue_seconds: HistogramVec,
+    prefix_tokens: IntCounterVec,
     refusals: IntCounterVec,
     reloads: IntCounterVec,
     abort_seconds: [Histogram; Phase::ALL.len()],
@@ -74,6 +75,7 @@ pub struct UpstreamMetrics {
     failures: [IntCounter; Failure::ALL.len()],
     queued: IntGauge,
     queue_seconds: Histogram,
+    prefix_tokens: [IntCounter; 3],
 }
 
 /// A request that waits for a place. Dropping it ends the wait.
@@ -225,6 +227,11 @@ impl Metrics {
             )?,
             queued,
             queue_seconds,
+            prefix_tokens: new.counters(
+                "sluice_prefix_tokens_total",
+                "Tokens of prompts whose answers told of the cache, by upstream and kind: prompt, thought, found.",
+                &["upstream", "kind"],
+            )?,
             refusals: new.counters(
                 "sluice_refusals_total",
                 "Requests that the gateway refused or could not have answered, by code.",
@@ -286,6 +293,8 @@ impl Metrics {
                 .map(|kind| self.failures.with_label_values(&[upstream, kind.label()])),
             queued: self.queued.with_label_values(&[upstream]),
             queue_seconds: self.queue_seconds.with_label_values(&[upstream]),
+            prefix_tokens: ["prompt", "thought", "found"]
+                .map(|kind| self.prefix_tokens.with_label_values(&[upstream, kind])),
         }
     }
 
@@ -336,6 +345,12 @@ impl UpstreamMetrics {
     /// A try after the first.
     pub fn retried(&self) {
         self.retries.inc();
+    }
+
+    /// Of a prompt, a node was thought to hold so many tokens, and found so many.
+    pub fn prefix(&self, prompt: u64, thought: u64, found: u64) {
+        let counts = [prompt, thought, found];
+        self.prefix_tokens.iter().zip(counts).for_each(|(series, count)| series.inc_by(count));
     }
 
     /// A request waits for a place, until what this gives is dropped.

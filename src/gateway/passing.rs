@@ -13,8 +13,9 @@ use super::downstream::{COMMENT, has_begun, is_stream, total_is_over};
 use super::guard::Guard;
 use super::last_words::Said;
 use super::{Gateway, forward};
-use crate::config::Kind;
+use crate::config::{Balance, Kind};
 use crate::refusal::Refusal;
+use crate::wire::usage;
 
 /// The head of a try's answer. That of a stream is kept back until its first byte, and so is a 500 that may say that its
 /// node is shutting down; for any other the real session is back before it is written.
@@ -68,6 +69,19 @@ pub(super) async fn comment(session: &mut Session, ctx: &mut RequestContext) -> 
     Ok(())
 }
 
+/// What the answer tells of its prompt corrects what is thought of the node's cache.
+fn note_usage(ctx: &RequestContext, body: Option<&Bytes>) {
+    let (Some(forward), Some(place), Some(body)) = (&ctx.forward, &ctx.place, body) else { return };
+    let upstream = &forward.route.upstream;
+    if upstream.balance != Balance::PrefixAware {
+        return;
+    }
+    let Some(usage) = usage::of_prompt(body) else { return };
+    if let (Some(thought), Some(found)) = (place.compare(usage), usage.cached) {
+        upstream.metrics.prefix(usage.prompt, thought.min(usage.prompt), found);
+    }
+}
+
 impl Gateway {
     /// A piece of the answer goes to the client, unless the request goes to a node again.
     pub(super) fn pass(
@@ -100,6 +114,7 @@ impl Gateway {
         }
         self.guard(body, end, ctx)?;
         self.note_response(ctx, body.as_ref());
+        note_usage(ctx, body.as_ref());
         if ctx.answer.pass(body, end) {
             // Nobody will need it again.
             ctx.body = None;

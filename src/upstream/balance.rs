@@ -300,7 +300,8 @@ impl Best<'_> {
             None => Place::take(node.clone(), self.weight, trial, now),
         };
         if let (Affinity::Prompt(chain), Some(number)) = (wish.affinity, node.number) {
-            node.prefixes.note(number, chain, node.load.room());
+            node.prefixes.note(number, chain, node.room.bytes());
+            return Some(place.holding_of(chain.bytes()));
         }
         Some(place)
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::breaker::Fault;
 use super::node::Node;
 use super::queue::Queue;
+use crate::wire::usage::PromptUsage;
 
 /// What a request weighs beside its prompt, in bytes of a prompt, where nothing is known of what a node holds: the tokens that
 /// it will make cost a node as much as reading some thousand.
@@ -21,11 +22,6 @@ const TELLING_BYTES: u64 = 8 * 1_024;
 
 /// Weight of the newest of such prompts against those before.
 const NEWEST: f64 = 0.125;
-
-/// Bytes of JSON to a token of a prompt: a little under what English text has.
-const TOKEN_BYTES: u64 = 4;
-
-const UNKNOWN: u64 = u64::MAX;
 
 /// The load of one node. Only guards write what is ours; health never does.
 #[derive(Debug)]
@@ -45,8 +41,6 @@ pub struct Load {
     running: AtomicU32,
     waiting: AtomicU32,
     seen: AtomicBool,
-    /// Tokens that its prefix cache holds; [`UNKNOWN`] where it does not say.
-    cache_tokens: AtomicU64,
 }
 
 impl Default for Load {
@@ -61,7 +55,6 @@ impl Default for Load {
             running: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             seen: AtomicBool::new(false),
-            cache_tokens: AtomicU64::new(UNKNOWN),
         }
     }
 }
@@ -84,17 +77,6 @@ impl Load {
     /// Requests of everyone.
     pub fn all(&self) -> u32 {
         self.requests().saturating_add(self.foreign())
-    }
-
-    /// What its cache holds, in bytes of prompts; none where it does not say.
-    pub fn room(&self) -> Option<u64> {
-        let tokens = self.cache_tokens.load(Ordering::Relaxed);
-        (tokens != UNKNOWN).then(|| tokens.saturating_mul(TOKEN_BYTES))
-    }
-
-    /// The node said how many tokens its cache holds.
-    pub fn has_cache_of(&self, tokens: Option<u64>) {
-        self.cache_tokens.store(tokens.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
     /// Bytes of our prompts that are not computed yet.
@@ -179,6 +161,8 @@ pub struct Place {
     prompt: u64,
     /// With those before it.
     with_others: u64,
+    /// Bytes of the whole prompt, and of what the node is thought to hold of it; 0 where nobody thought of that.
+    whole: (u64, u64),
     taken: Instant,
     trial: Trial,
     queue: Option<Arc<Queue>>,
@@ -223,7 +207,19 @@ impl Place {
         if load.prompts.fetch_add(prompt, Ordering::Relaxed) == 0 {
             load.progress.store(load.at(now), Ordering::Relaxed);
         }
-        Self { node, prompt, with_others, taken: now, trial, queue: None }
+        Self { node, prompt, with_others, whole: (0, 0), taken: now, trial, queue: None }
+    }
+
+    /// Of a prompt of so many bytes, the node is thought to hold what is not to be computed.
+    pub fn holding_of(mut self, bytes: u64) -> Self {
+        self.whole = (bytes, bytes.saturating_sub(self.prompt));
+        self
+    }
+
+    /// The answer told of its prompt. Gives how many tokens the node was thought to hold, where somebody thought of that.
+    pub fn compare(&self, usage: PromptUsage) -> Option<u64> {
+        let (bytes, held) = self.whole;
+        (bytes > 0).then(|| self.node.room.told(usage, bytes, held))
     }
 
     /// Whoever waits in `queue` is told when this place is free.

@@ -16,6 +16,7 @@ use super::idle::IdleTime;
 use super::load::Load;
 use super::prefix::Prefixes;
 use super::prefix::index::Number;
+use super::prefix::room::Room;
 use super::probes::Schedule;
 use super::queue::Queue;
 use super::resolve::Resolve;
@@ -46,6 +47,8 @@ pub struct Node {
     pub schedule: Schedule,
     /// What all nodes hold in their caches.
     pub prefixes: Arc<Prefixes>,
+    /// How much its own holds.
+    pub room: Room,
     /// By which it is known there; none where there are too many nodes.
     pub number: Option<Number>,
     /// Of its id: the same in every gateway.
@@ -75,6 +78,7 @@ impl Node {
             hash: xxh3_64(id.as_bytes()),
             id: id.into(),
             prefixes: registry.prefixes.clone(),
+            room: Room::default(),
             number: None,
             host_header,
             addresses,

@@ -196,7 +196,7 @@ impl Look<'_> {
         });
         node.load.compare(gauges, ours);
         if let Some(load) = &load {
-            node.load.has_cache_of(load.cache_tokens);
+            node.room.is_of(load.cache_tokens);
             node.began_at(load.started);
         }
         let halt = match load {

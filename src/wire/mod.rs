@@ -14,3 +14,4 @@ pub mod query;
 pub mod response_id;
 pub mod splice;
 pub mod stream_end;
+pub mod usage;

@@ -108,7 +108,7 @@ impl Fleet {
         let upstream = Upstream::new(&config, None, &registry, &metrics);
         let room = shape.room();
         for member in upstream.members().iter() {
-            member.node.load.has_cache_of(Some(u64::from(shape.cache_tokens)));
+            member.node.room.is_of(Some(u64::from(shape.cache_tokens)));
         }
         let node = || Node {
             cache: Index::new(usize::try_from(room).unwrap_or(usize::MAX)),

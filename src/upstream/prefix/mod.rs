@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod index;
+pub mod room;
 mod table;
 
 use std::sync::OnceLock;

@@ -179,6 +179,14 @@ async fn a_conversation_goes_on_where_it_is_remembered() {
         }
     }
     assert_eq!(nodes.each_ref().map(chats), [8, 8, 8]);
+    // What was thought to be found, and what was.
+    let tokens = |kind: &str| gateway.series_with("sluice_prefix_tokens_total", kind);
+    let (prompt, thought, found) = (tokens("prompt"), tokens("thought"), tokens("found"));
+    assert!(
+        found > prompt * 0.5 && (thought - found).abs() < prompt * 0.3,
+        "{prompt} {thought} {found}"
+    );
+    assert!(gateway.series("sluice_prefix_index_bytes") > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

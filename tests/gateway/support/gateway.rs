@@ -189,6 +189,11 @@ impl TestGateway {
 
     /// The sum of a series over its labels.
     pub(crate) fn series(&self, name: &str) -> f64 {
+        self.series_with(name, "")
+    }
+
+    /// The same, where `label` stands in them.
+    pub(crate) fn series_with(&self, name: &str, label: &str) -> f64 {
         let text = String::from_utf8(self.server.metrics.render().unwrap()).unwrap();
         let of_name = |line: &&str| {
             line.strip_prefix(name)
@@ -196,6 +201,7 @@ impl TestGateway {
         };
         text.lines()
             .filter(of_name)
+            .filter(|line| line.contains(label))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }
