@@ -19,13 +19,17 @@ use criterion::Criterion;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde::de::IgnoredAny;
 use sluice::access::keys;
-use sluice::config::{self, Environment, Source};
+use sluice::config::{
+    self, Balance, Environment, Kind, NodeUrl, Nodes, Source, UpstreamConfig, with_defaults,
+};
 use sluice::gateway::Snapshot;
 use sluice::gateway::access_log::{Line, Who};
 use sluice::metrics::Metrics;
 use sluice::routing::table::{Found, with_query};
-use sluice::upstream::balance::Wish;
+use sluice::upstream::Upstream;
+use sluice::upstream::balance::{Affinity, Wish};
 use sluice::upstream::node::Registry;
+use sluice::upstream::prefix::chain::Chain;
 use sluice::upstream::resolve::SystemResolver;
 use sluice::wire::events::Tail;
 use sluice::wire::ids::RequestId;
@@ -81,6 +85,7 @@ fn steps() -> Vec<Step> {
     let snapshot = Arc::new(snapshot(&metrics));
     let mut steps = admission(&snapshot);
     steps.extend([1 << 10, 64 << 10, 1 << 20].into_iter().flat_map(body));
+    steps.extend(prompt());
     steps.push(events());
     steps.push(access_log(&snapshot));
     steps
@@ -139,7 +144,7 @@ fn admission(snapshot: &Arc<Snapshot>) -> Vec<Step> {
                 any_state: false,
                 tried: &[],
                 spare: true,
-                affinity: sluice::upstream::balance::Affinity::None,
+                affinity: Affinity::None,
                 bytes: 0,
             };
             black_box(nodes.upstreams[0].pick(&wish).is_ok());
@@ -173,6 +178,44 @@ fn body(bytes: usize) -> Vec<Step> {
         step(format!("body: splice, {size}"), move || {
             let pieces = Pieces::spliced(&spliced, at.clone(), b"\"another\"");
             black_box(pieces.map(|piece| piece.len()).sum::<usize>());
+        }),
+    ]
+}
+
+/// The choice among 64 nodes for a prompt of 128 KB that all of them hold, beside the bare hash of its bytes.
+fn prompt() -> Vec<Step> {
+    let text = "The quick brown fox jumps over. ".repeat((128 << 10) / 32);
+    let url = |port| NodeUrl { tls: false, host: "node".to_owned(), port, base: String::new() };
+    let nodes = Nodes::Listed((1..=64).map(url).collect());
+    let config = with_defaults("u".into(), Kind::Vllm, nodes);
+    let config = UpstreamConfig { balance: Balance::PrefixAware, ..config };
+    let registry = Arc::new(Registry::new(Arc::new(SystemResolver), 64 << 20));
+    let upstream = Upstream::new(&config, None, &registry, &Metrics::new().unwrap());
+    let pick = move |text: &str| {
+        let chain = Chain::new("m", [text.as_bytes()]);
+        let wish = Wish {
+            model: None,
+            only: None,
+            any_state: false,
+            tried: &[],
+            spare: true,
+            affinity: Affinity::Prompt(&chain),
+            bytes: text.len(),
+        };
+        upstream.pick(&wish).unwrap()
+    };
+    let places: Vec<_> = (0..640).map(|_| pick(&text)).collect();
+    drop(places);
+    let [hashed, chained, picked] = std::array::from_fn(|_| text.clone());
+    vec![
+        step("prompt: xxh3 of 128 KB", move || {
+            black_box(xxhash_rust::xxh3::xxh3_64(black_box(hashed.as_bytes())));
+        }),
+        step("prompt: its blocks, 128 KB", move || {
+            black_box(Chain::new("m", [black_box(chained.as_bytes())]).bytes());
+        }),
+        step("prompt: the best of 64 nodes, 128 KB, all of it", move || {
+            black_box(pick(black_box(&picked)).is_trial());
         }),
     ]
 }
@@ -213,6 +256,7 @@ fn access_log(snapshot: &Snapshot) -> Step {
         first_byte: Some(Duration::from_millis(20)),
         duration: Duration::from_millis(1_500),
         client_left: false,
+        prompt: None,
     };
     let mut out = Vec::with_capacity(1_024);
     step("access log: a line of JSON", move || {

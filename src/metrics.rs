@@ -181,6 +181,14 @@ impl Series {
         Ok(())
     }
 
+    fn prefix_tokens(&self) -> prometheus::Result<IntCounterVec> {
+        self.counters(
+            "sluice_prefix_tokens_total",
+            "Tokens of prompts whose answers told of the cache, by upstream and kind: prompt, thought, found.",
+            &["upstream", "kind"],
+        )
+    }
+
     fn queues(&self) -> prometheus::Result<(IntGaugeVec, HistogramVec)> {
         let help = "Requests that wait for a place at a node, by upstream.";
         let gauge = IntGaugeVec::new(Opts::new("sluice_queue_requests", help), &["upstream"])?;
@@ -227,11 +235,7 @@ impl Metrics {
             )?,
             queued,
             queue_seconds,
-            prefix_tokens: new.counters(
-                "sluice_prefix_tokens_total",
-                "Tokens of prompts whose answers told of the cache, by upstream and kind: prompt, thought, found.",
-                &["upstream", "kind"],
-            )?,
+            prefix_tokens: new.prefix_tokens()?,
             refusals: new.counters(
                 "sluice_refusals_total",
                 "Requests that the gateway refused or could not have answered, by code.",

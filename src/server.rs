@@ -209,6 +209,7 @@ fn limits(settings: &Settings) -> Limits {
         client_timeout: settings.client_timeout,
         write_timeout: settings.write_timeout,
         keepalive_timeout: settings.keepalive_timeout,
+        log_prompts: settings.log_prompts,
         sse_keepalive: settings.sse_keepalive,
     }
 }

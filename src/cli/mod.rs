@@ -48,7 +48,8 @@ enum Command {
     Demo(demo::Demo),
     /// Run one simulated node: vLLM's API, or Ollama's with `--kind ollama`.
     Sim(crate::sim::Settings),
-    /// Play requests of a trace on simulated nodes, by each policy: how much is found in caches, how soon answers begin.
+    /// Play requests of an access log or a trace on simulated nodes, by each policy: what is found in caches, how soon answers
+    /// begin.
     Simulate(simulate::Simulate),
     /// Write a commented configuration with a fresh key. Nothing that is there is overwritten.
     Init(init::Init),

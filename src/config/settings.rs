@@ -135,6 +135,8 @@ settings! {
     log_format: LogFormat = "auto", read::log_format;
     /// Whether each request is logged: on or off.
     access_log: bool = "on", read::switch;
+    /// Whether lines of requests tell prompts, as hashes of their blocks, for `sluice simulate`: on or off.
+    log_prompts: bool = "off", read::switch;
     /// How long `/readyz` says 503 before connections are no longer accepted.
     drain_delay: Duration = "5s", read::any_wait;
     /// How long live streams may take to end after that.

@@ -32,12 +32,12 @@ impl Common {
             }
             Balance::PrefixAware => {
                 let model = forward.model.as_ref().map_or("", |model| model.as_str());
-                let parts = ctx.prompt.parts.iter().filter_map(|at| body.get(at.clone()));
-                Self::Prompt(Box::new(Chain::new(model, parts)))
+                Self::Prompt(Box::new(chain(ctx, model)))
             }
         }
     }
 
+    /// For the choice of a node.
     pub(super) fn affinity(&self) -> Affinity<'_> {
         match self {
             Self::Nothing => Affinity::None,
@@ -45,4 +45,10 @@ impl Common {
             Self::Prompt(chain) => Affinity::Prompt(chain),
         }
     }
+}
+
+/// The prompt of the request of `ctx`, for a model.
+pub(super) fn chain(ctx: &RequestContext, model: &str) -> Chain {
+    let body = ctx.body.as_ref().map(|body| &body.bytes[..]).unwrap_or_default();
+    Chain::new(model, ctx.prompt.parts.iter().filter_map(|at| body.get(at.clone())))
 }

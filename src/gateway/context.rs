@@ -27,6 +27,7 @@ use crate::routing::choice::Chosen;
 use crate::routing::table::Route;
 use crate::upstream::load::Place;
 use crate::upstream::node::Node;
+use crate::upstream::prefix::chain::Chain;
 use crate::wire::head::Prompt;
 use crate::wire::ids::{RequestId, TraceParent};
 use crate::wire::splice::Pieces;
@@ -56,6 +57,8 @@ pub struct RequestContext {
     /// What the caller wrote, and whether they want a stream.
     pub(super) model: Option<ModelName>,
     pub(super) stream: bool,
+    /// The prompt as the access log tells it.
+    pub(super) logged_prompt: Option<Box<Chain>>,
     /// Where the prompt stands in the body.
     pub(super) prompt: Prompt,
     pub(super) stored: Stored,
@@ -137,6 +140,7 @@ impl RequestContext {
             body: None,
             model: None,
             stream: false,
+            logged_prompt: None,
             prompt: Prompt::default(),
             stored: Stored::default(),
             forward: None,

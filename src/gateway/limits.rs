@@ -22,6 +22,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// How long an idle connection of a client's is kept.
     pub keepalive_timeout: Duration,
+    /// Lines of the access log tell prompts, as hashes.
+    pub log_prompts: bool,
     /// A comment goes to the client of an event stream after so long a silence. None: never.
     pub sse_keepalive: Option<Duration>,
 }

@@ -14,7 +14,8 @@ use crate::config::Balance;
 /// What is played.
 #[derive(clap::Args)]
 pub(super) struct Simulate {
-    /// Requests, one JSON object a line
+    /// An access log that tells prompts (the setting `log_prompts`), or requests by hand: one JSON object a line, such as
+    /// {"at": 0.5, "prompt": [["system", 4096], ["chat 1", 512]], "answer": 200}: seconds, parts with their bytes, tokens
     #[arg(value_name = "FILE")]
     trace: PathBuf,
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::upstream::prefix::chain::Chain;
 use crate::wire::address::push_address;
 
 /// The name of a field as it stands in a line, with the comma before it.
@@ -89,6 +90,18 @@ impl<'o> Object<'o> {
         let digits = [rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8);
         self.out.push(b'.');
         self.out.extend_from_slice(&digits);
+    }
+
+    /// Each block of a prompt by its name and its length, then what is behind them, without a name.
+    pub(super) fn prompt(&mut self, name: Field, prompt: &Chain) {
+        self.name(name);
+        self.out.push(b'[');
+        let mut rest = prompt.bytes();
+        for block in prompt.blocks() {
+            let _ = write!(self.out, "[\"{:x}\",{}],", block.name, block.bytes);
+            rest = rest.saturating_sub(block.bytes.into());
+        }
+        let _ = write!(self.out, "[\"\",{rest}]]");
     }
 
     pub(super) fn address(&mut self, name: Field, address: Option<SocketAddr>) {

@@ -17,6 +17,7 @@ use crate::gateway::context::RequestContext;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
+use crate::upstream::prefix::chain::Chain;
 use crate::wire::ids::RequestId;
 
 /// Longest text of a caller's in a line, in bytes: a model's name, a path.
@@ -65,6 +66,8 @@ pub struct Line {
     pub duration: Duration,
     /// Whether the client left.
     pub client_left: bool,
+    /// The prompt, where that is asked for: hashes of its blocks.
+    pub prompt: Option<Box<Chain>>,
 }
 
 /// Who asked.
@@ -110,6 +113,7 @@ impl Line {
             first_byte: ctx.answer.first_byte.map(since),
             duration: ctx.started.elapsed(),
             client_left: ctx.client_left,
+            prompt: ctx.logged_prompt.clone(),
         }
     }
 
@@ -144,6 +148,9 @@ impl Line {
         }
         line.millis(field!("duration_ms"), self.duration);
         line.switch(field!("client_left"), self.client_left);
+        if let Some(prompt) = &self.prompt {
+            line.prompt(field!("prompt"), prompt);
+        }
         line.close();
     }
 

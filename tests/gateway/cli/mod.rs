@@ -6,6 +6,7 @@ mod init;
 mod keys;
 mod schema;
 mod secrets;
+mod simulate;
 
 use std::path::Path;
 use std::process::Stdio;

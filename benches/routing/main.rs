@@ -1,0 +1,68 @@
+//! What balancing is worth: the same requests to eight simulated nodes with caches of their own, by each policy, beside an
+//! oracle that knows every cache. Fails where `prefix_aware` is not as good as promised.
+//!
+//! ```sh
+//! cargo bench --bench routing                              # all traces, all policies, about half an hour
+//! cargo bench --bench routing -- chats,hot oracle,prefix_aware,round_robin
+//! ```
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench tells its figures")]
+
+mod fleet;
+#[expect(dead_code, reason = "the parts of `failing` need more of it")]
+#[path = "../failing/gateway.rs"]
+mod gateway;
+mod oracle;
+mod play;
+mod trace;
+
+use std::process::ExitCode;
+
+use play::Outcome;
+use trace::Kind;
+
+const POLICIES: [&str; 5] =
+    ["oracle", "prefix_aware", "consistent_hash", "least_load", "round_robin"];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let asked = |at: usize, all: &[&str]| -> Vec<String> {
+        let all = all.iter().map(|word| (*word).to_owned()).collect();
+        words.get(at).map_or(all, |list| list.split(',').map(str::to_owned).collect())
+    };
+    let (traces, policies) = (asked(0, &Kind::ALL.map(Kind::name)), asked(1, &POLICIES));
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!(
+        "| trace | policy | found | first token p50, ms | p99, ms | busiest ÷ mean | failed |"
+    );
+    println!("|---|---|---:|---:|---:|---:|---:|");
+    for kind in Kind::ALL.into_iter().filter(|kind| traces.iter().any(|name| name == kind.name())) {
+        for policy in &policies {
+            match runtime.block_on(play::run(kind, policy)) {
+                Ok(outcome) => println!("{}", row(kind, policy, &outcome)),
+                Err(error) => {
+                    eprintln!("error: {} by {policy}: {error}", kind.name());
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn row(kind: Kind, policy: &str, outcome: &Outcome) -> String {
+    let [half, most] = [0.5, 0.99].map(|share| 1_000.0 * outcome.quantile(share));
+    format!(
+        "| {} | {policy} | {:.1} % | {half:.0} | {most:.0} | {:.2} | {} |",
+        kind.name(),
+        100.0 * outcome.found,
+        outcome.busiest,
+        outcome.failed
+    )
+}
