@@ -51,17 +51,32 @@ impl Fleet {
     pub(crate) async fn done(&self) -> Result<Done, String> {
         let mut done = Done::default();
         for node in &self.nodes {
-            let asked = reqwest::get(format!("http://{node}/metrics"));
-            let text = asked.await.map_err(|error| error.to_string())?.text().await;
-            let text = text.map_err(|error| error.to_string())?;
-            let sum = |name: &str| -> f64 {
-                let lines = text.lines().filter(|line| line.starts_with(name));
-                lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-            };
-            done.asked += sum("vllm:prefix_cache_queries_total");
-            done.found += sum("vllm:prefix_cache_hits_total");
-            done.requests.push(sum("vllm:request_success_total"));
+            let text = metrics(*node).await?;
+            done.asked += sum(&text, "vllm:prefix_cache_queries_total");
+            done.found += sum(&text, "vllm:prefix_cache_hits_total");
+            done.requests.push(sum(&text, "vllm:request_success_total"));
         }
         Ok(done)
     }
+
+    /// Tokens of answers since the start.
+    pub(crate) async fn generated(&self) -> Result<f64, String> {
+        let mut tokens = 0.0;
+        for node in &self.nodes {
+            tokens += sum(&metrics(*node).await?, "vllm:generation_tokens_total");
+        }
+        Ok(tokens)
+    }
+}
+
+async fn metrics(node: SocketAddr) -> Result<String, String> {
+    let asked = reqwest::get(format!("http://{node}/metrics"));
+    let reply = asked.await.map_err(|error| error.to_string())?;
+    reply.text().await.map_err(|error| error.to_string())
+}
+
+/// The sum of a series over its labels.
+fn sum(text: &str, name: &str) -> f64 {
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

@@ -1,9 +1,10 @@
 //! What balancing is worth: the same requests to eight simulated nodes with caches of their own, by each policy, beside an
-//! oracle that knows every cache. Fails where `prefix_aware` is not as good as promised.
+//! oracle that knows every cache.
 //!
 //! ```sh
 //! cargo bench --bench routing                              # all traces, all policies, about half an hour
 //! cargo bench --bench routing -- chats,hot oracle,prefix_aware,round_robin
+//! cargo bench --bench routing -- overload                  # twice as much as can be done
 //! ```
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench tells its figures")]
@@ -13,6 +14,7 @@ mod fleet;
 #[path = "../failing/gateway.rs"]
 mod gateway;
 mod oracle;
+mod overload;
 mod play;
 mod trace;
 
@@ -38,6 +40,18 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if traces == ["overload"] {
+        return match runtime.block_on(overload::run()) {
+            Ok(figures) => {
+                println!("overload: {figures}");
+                ExitCode::SUCCESS
+            }
+            Err(wrong) => {
+                println!("overload: FAILED: {wrong}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     println!(
         "| trace | policy | found | first token p50, ms | p99, ms | busiest ÷ mean | failed |"
     );

@@ -135,9 +135,7 @@ fn chats(rate: f64, length: Duration, dice: &mut Dice) -> Vec<Request> {
 
 /// The text of a part: words, others for each name.
 pub(crate) fn text(name: &str, words: usize) -> String {
-    let seed =
-        name.bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-    let mut dice = Dice(seed | 1);
+    let mut dice = Dice(xxhash_rust::xxh3::xxh3_64(name.as_bytes()) | 1);
     (0..words).map(|_| format!("w{} ", dice.between(0, 900))).collect()
 }
 

@@ -34,18 +34,26 @@ pub(super) async fn take(session: &mut Session, ctx: &mut RequestContext) -> pin
         let look_up = forward.route.upstream.look_up();
         let _found = tokio::time::timeout_at(until.into(), look_up).await;
     }
-    let picked = match must_queue(ctx) {
+    let picked = match queued::must_wait(ctx) {
         Some(places) => Err(NoNode::Full(places)),
         None => pick(session, ctx),
     };
     let found = match picked {
         Ok(place) => Ok(place),
-        Err(NoNode::Full(places)) => Box::pin(queued::wait(session, ctx, places)).await?,
+        Err(NoNode::Full(places)) => match Box::pin(queued::wait(session, ctx, places)).await {
+            Ok(found) => found,
+            Err(error) => {
+                ctx.tries -= 1;
+                return Err(error);
+            }
+        },
         Err(why) => Err(why),
     };
     match found {
         Ok(place) => {
-            ctx.place = Some(place);
+            let queue = ctx.forward.as_ref().map(|forward| &forward.route.upstream.queue);
+            let queue = queue.filter(|queue| queue.limit().is_some());
+            ctx.place = Some(place.in_line(queue));
             Ok(())
         }
         Err(why) => {
@@ -54,14 +62,6 @@ pub(super) async fn take(session: &mut Session, ctx: &mut RequestContext) -> pin
             Err(none_found(why, &mut ctx.failure))
         }
     }
-}
-
-/// The places that there are, where others wait for one: whoever came first is first.
-fn must_queue(ctx: &RequestContext) -> Option<usize> {
-    let forward = ctx.forward.as_ref().filter(|forward| forward.repeatable)?;
-    let upstream = &forward.route.upstream;
-    let most = usize::try_from(upstream.max_in_flight?).unwrap_or(usize::MAX);
-    (upstream.queue.waiting() > 0).then(|| most.saturating_mul(upstream.members().len()))
 }
 
 /// A place at the best node of the request's way, or of the first of its other ways on which one works.

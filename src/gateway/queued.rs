@@ -1,6 +1,8 @@
 //! Requests that wait for a place at a node: in the order in which they came, as long as they can still be answered in time,
 //! and as long as their clients are there.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorType, Result};
@@ -8,43 +10,89 @@ use pingora_proxy::Session;
 
 use super::context::RequestContext;
 use super::node::{self, pick};
+use crate::upstream::Upstream;
 use crate::upstream::balance::NoNode;
 use crate::upstream::load::Place;
 use crate::upstream::queue::{Patience, TooLong};
+
+/// The places that there are, where others wait for one of the same: whoever came first is first.
+pub(super) fn must_wait(ctx: &RequestContext) -> Option<usize> {
+    let forward = ctx.forward.as_ref()?;
+    let upstream = &forward.route.upstream;
+    let is_work = forward.repeatable && !ctx.stored.is_asked();
+    let waits = is_work && upstream.queue.waiting() > 0 && upstream.queue.waits_for(kind(ctx));
+    if waits { upstream.places(Instant::now()) } else { None }
+}
+
+/// Which nodes will do: those of a model, or one.
+fn kind(ctx: &RequestContext) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if let Some(forward) = &ctx.forward {
+        forward.model.as_ref().map(|model| model.as_str()).hash(&mut hasher);
+        forward.only.as_ref().map(|node| node.as_str()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
 
 /// Waits for one of so many `places`; what came of it, or the error that ends the request.
 pub(super) async fn wait(
     session: &mut Session,
     ctx: &mut RequestContext,
-    places: usize,
+    mut places: usize,
 ) -> Result<Result<Place, NoNode>> {
-    let Some(forward) = &ctx.forward else { return Ok(Err(NoNode::Unknown)) };
-    let (upstream, until) = (forward.route.upstream.clone(), forward.first_byte_until);
-    let left = || until.saturating_duration_since(Instant::now());
-    let stream = ctx.stream;
-    let patience = || Patience { left: left(), stream, most: upstream.max_queue, places };
+    loop {
+        let Some(forward) = &ctx.forward else { return Ok(Err(NoNode::Unknown)) };
+        let upstream = forward.route.upstream.clone();
+        match in_line(session, ctx, (&upstream, places)).await? {
+            // It waits elsewhere: where its model's nodes have died, another's are to do.
+            Err(NoNode::Full(others)) => places = others,
+            found => return Ok(found),
+        }
+    }
+}
+
+/// Waits in the line of one upstream. [`NoNode::Full`] where the request's way leads to another now.
+async fn in_line(
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    (upstream, places): (&Arc<Upstream>, usize),
+) -> Result<Result<Place, NoNode>> {
+    let Some(until) = ctx.forward.as_ref().map(|forward| forward.first_byte_until) else {
+        return Ok(Err(NoNode::Unknown));
+    };
+    let (stream, kind) = (ctx.stream, kind(ctx));
+    let patience = || Patience {
+        left: until.saturating_duration_since(Instant::now()),
+        stream,
+        most: upstream.max_queue,
+        kind,
+        places,
+    };
     let waiting = upstream.queue.join(&patience());
     let waiting = waiting.map_err(|TooLong(wait)| node::busy(wait, &mut ctx.failure))?;
     let _shown = upstream.metrics.queued();
     loop {
         tokio::select! {
             () = waiting.turn() => {}
-            () = tokio::time::sleep_until(until.into()) => {
-                return Err(node::busy(Duration::ZERO, &mut ctx.failure));
-            }
+            () = tokio::time::sleep_until(until.into()) => {}
             // Whoever has left is waited for by nobody.
             gone = session.downstream_session.read_body_or_idle(true) => {
                 let closed = || Error::new(ErrorType::ConnectionClosed);
                 return Err(gone.err().unwrap_or_else(closed).into_down());
             }
         }
-        match pick(session, ctx) {
-            Err(NoNode::Full(_)) => {}
-            // What cannot be there in time any more is not begun.
-            Ok(_) if !upstream.queue.is_in_time(Duration::ZERO, &patience()) => {
-                return Err(node::busy(Duration::ZERO, &mut ctx.failure));
-            }
-            picked => return Ok(picked),
+        // What cannot be there in time any more is not begun.
+        let patience = patience();
+        if patience.left.is_zero() || !upstream.queue.is_in_time(Duration::ZERO, &patience) {
+            return Err(node::busy(Duration::ZERO, &mut ctx.failure));
+        }
+        let picked = pick(session, ctx);
+        let here = ctx
+            .forward
+            .as_ref()
+            .is_some_and(|forward| Arc::ptr_eq(&forward.route.upstream, upstream));
+        if !(here && matches!(picked, Err(NoNode::Full(_)))) {
+            return Ok(picked);
         }
     }
 }

@@ -143,6 +143,9 @@ impl Turn {
             if let Some(place) = best.take(rules.most, wish, now) {
                 return Ok(place);
             }
+            if best.rank == Rank::Trial {
+                best.member.node.health.trial_untold();
+            }
         }
         Err(NoNode::Full(rules.places(members.len())))
     }
@@ -155,7 +158,7 @@ impl Turn {
         now: Instant,
     ) -> Result<Best<'m>, NoNode> {
         let first = self.0.fetch_add(1, Ordering::Relaxed);
-        let view = View::new(rules.policy, members, wish);
+        let view = View::new(rules.policy, members, (wish, now));
         let mut away: Option<Duration> = None;
         let mut best: Option<Best<'m>> = None;
         let (mut there, mut full, mut works) = (false, false, 0);
@@ -180,7 +183,7 @@ impl Turn {
                 }
                 continue;
             };
-            let up = matches!(rank, Rank::Up);
+            let up = matches!(rank, Rank::Up | Rank::UpAgain);
             works += usize::from(up);
             if rules.most.is_some_and(|most| !wish.any_state && member.node.load.requests() >= most)
             {
@@ -220,11 +223,11 @@ fn rank(standing: Standing, tried: bool, spare: bool) -> Option<(Rank, f64)> {
 }
 
 impl View {
-    fn new(policy: Balance, members: &[Arc<Member>], wish: &Wish<'_>) -> Self {
+    fn new(policy: Balance, members: &[Arc<Member>], (wish, now): (&Wish<'_>, Instant)) -> Self {
         match (policy, wish.affinity) {
             (Balance::RoundRobin, _) => Self::Turn,
             (Balance::ConsistentHash, Affinity::Session(hash)) => {
-                let takes_work = |member: &&Arc<Member>| wish.may_have(member);
+                let takes_work = |member: &&Arc<Member>| wish.may_have(member, now);
                 let loads = members.iter().filter(takes_work).map(|one| one.node.load.all());
                 let (nodes, all) = loads
                     .fold((0.0, 1.0), |(nodes, all), load| (nodes + 1.0, all + f64::from(load)));
@@ -279,8 +282,9 @@ impl Wish<'_> {
     }
 
     /// True where the node has the model and works.
-    fn may_have(&self, member: &Member) -> bool {
-        self.model.is_none_or(|model| member.may_serve(model)) && member.node.health.is_calm()
+    fn may_have(&self, member: &Member, now: Instant) -> bool {
+        self.model.is_none_or(|model| member.may_serve(model))
+            && member.node.health.standing(now).takes_work()
     }
 }
 
@@ -365,6 +369,10 @@ mod tests {
         assert_eq!(pick(&WISH).err(), Some(NoNode::Full(4)));
         // What operates nodes is no work.
         assert!(pick(&Wish { any_state: true, ..WISH }).is_ok());
+        // Nor is a node that has failed this request before, where it is the only one that works.
+        let tried = [members[0].node.clone(), members[1].node.clone()];
+        let again = turn.pick(&members, rules, &Wish { tried: &tried, ..WISH }, now);
+        assert_eq!(again.err(), Some(NoNode::Full(4)));
         drop(places.pop());
         assert!(pick(&WISH).is_ok());
     }

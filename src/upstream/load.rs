@@ -238,7 +238,10 @@ impl Place {
             let load = &self.node.load;
             load.prompts.fetch_sub(prompt, Ordering::Relaxed);
             load.progress.store(load.at(now), Ordering::Relaxed);
-            load.computed(self.with_others, now.saturating_duration_since(self.taken));
+            if stream {
+                // Of an answer in one piece, most of the time went into the answer.
+                load.computed(self.with_others, now.saturating_duration_since(self.taken));
+            }
         }
     }
 

@@ -50,8 +50,6 @@ pub struct Upstream {
     pub credential: Option<Credential>,
     /// Which of them gets a request.
     pub balance: Balance,
-    /// Requests under way at one node, at most.
-    pub max_in_flight: Option<u32>,
     /// Requests that may wait for a place.
     pub max_queue: usize,
     /// Those that do.
@@ -102,9 +100,8 @@ impl Upstream {
             kind: config.kind,
             credential: config.credential.clone(),
             balance: config.balance,
-            max_in_flight: config.max_in_flight,
             max_queue: config.max_queue,
-            queue: registry.queue(config.name.as_str()),
+            queue: registry.queue(config.name.as_str(), config.max_in_flight),
             session_header: config.session_header.clone(),
             health: config.health.clone(),
             timeouts: config.timeouts,
@@ -191,10 +188,16 @@ impl Upstream {
     pub fn pick_at(&self, wish: &Wish<'_>, now: Instant) -> Result<Place, NoNode> {
         let members = self.members.load();
         let model = wish.model.filter(|model| self.tells_apart(&members, model));
-        let rules = Rules { policy: self.balance, most: self.max_in_flight };
-        let queue = self.max_in_flight.is_some().then_some(&self.queue);
-        let picked = self.turn.pick(&members, rules, &Wish { model, ..*wish }, now);
-        picked.map(|place| place.in_line(queue))
+        let rules = Rules { policy: self.balance, most: self.queue.limit() };
+        self.turn.pick(&members, rules, &Wish { model, ..*wish }, now)
+    }
+
+    /// Places at those of its nodes that may get work; none where there is no limit.
+    pub fn places(&self, now: Instant) -> Option<usize> {
+        let most = usize::try_from(self.queue.limit()?).unwrap_or(usize::MAX);
+        let members = self.members.load();
+        let works = members.iter().filter(|member| member.node.health.standing(now).takes_work());
+        Some(works.count().saturating_mul(most))
     }
 
     /// True where some node has `model` and may get work, or may be tried again: without a look at those that were ejected.

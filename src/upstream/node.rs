@@ -190,16 +190,19 @@ impl Registry {
         }
     }
 
-    /// The queue of the upstream of this name.
-    pub fn queue(&self, upstream: &str) -> Arc<Queue> {
+    /// The queue of the upstream of this name, whose nodes have `most` requests each from now on: also for those that wait
+    /// already.
+    pub fn queue(&self, upstream: &str, most: Option<u32>) -> Arc<Queue> {
         let mut queues = self.queues.lock();
         queues.retain(|_, queue| queue.strong_count() > 0);
         let known = queues.get(upstream).and_then(Weak::upgrade);
-        known.unwrap_or_else(|| {
+        let queue = known.unwrap_or_else(|| {
             let queue = Arc::default();
             queues.insert(upstream.to_owned(), Arc::downgrade(&queue));
             queue
-        })
+        });
+        queue.set_limit(most);
+        queue
     }
 
     /// What all nodes hold in their caches.

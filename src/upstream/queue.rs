@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 /// How often the first one looks for a place without having been told of one: a node may be back, or a reload lets it have
@@ -22,13 +23,23 @@ const MARGIN: f64 = 1.2;
 /// The queue of one upstream. It lives through reloads.
 #[derive(Debug, Default)]
 pub struct Queue {
-    line: Mutex<VecDeque<Arc<Notify>>>,
+    line: Mutex<VecDeque<InLine>>,
     /// Its length.
     waiting: AtomicUsize,
+    /// Requests of ours at one node, at most; 0 for as many as come.
+    most: AtomicU32,
     /// How long a request has its place.
     held: Mean,
     /// From its place to the first byte: of answers in one piece, and of streams.
     first_byte: [Mean; 2],
+}
+
+/// Somebody who waits.
+#[derive(Debug)]
+struct InLine {
+    /// Who may have the same nodes. Others are not waited for.
+    kind: u64,
+    turn: Arc<Notify>,
 }
 
 /// A mean of seconds in which the newest count most: the bits of an `f64`, 0 before the first.
@@ -57,6 +68,8 @@ pub struct Patience {
     pub stream: bool,
     /// Those that may wait, in all.
     pub most: usize,
+    /// Which nodes will do, as a hash: nobody waits for others than those who want the same.
+    pub kind: u64,
     /// Places that there are.
     pub places: usize,
 }
@@ -69,6 +82,7 @@ pub struct TooLong(pub Duration);
 #[derive(Debug)]
 pub struct Waiting {
     queue: Arc<Queue>,
+    kind: u64,
     turn: Arc<Notify>,
 }
 
@@ -78,20 +92,37 @@ impl Queue {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// True where somebody waits for the same nodes.
+    pub fn waits_for(&self, kind: u64) -> bool {
+        self.waiting() > 0 && self.line.lock().iter().any(|one| one.kind == kind)
+    }
+
+    /// Requests of ours at one node, at most.
+    pub fn limit(&self) -> Option<u32> {
+        let most = self.most.load(Ordering::Relaxed);
+        (most > 0).then_some(most)
+    }
+
+    /// Sets it, also for those that wait.
+    pub fn set_limit(&self, most: Option<u32>) {
+        self.most.store(most.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// Waits at the end of the line.
     ///
     /// # Errors
     /// [`TooLong`]: as many wait as may, or the first byte would not be there in time.
     pub fn join(self: &Arc<Self>, patience: &Patience) -> Result<Waiting, TooLong> {
         let mut line = self.line.lock();
-        let wait = self.wait(line.len() + 1, patience.places);
+        let before = line.iter().filter(|one| one.kind == patience.kind).count();
+        let wait = self.wait(before + 1, patience.places);
         if line.len() >= patience.most || !self.is_in_time(wait, patience) {
             return Err(TooLong(wait));
         }
         let turn = Arc::new(Notify::new());
-        line.push_back(turn.clone());
+        line.push_back(InLine { kind: patience.kind, turn: turn.clone() });
         self.waiting.store(line.len(), Ordering::Relaxed);
-        Ok(Waiting { queue: self.clone(), turn })
+        Ok(Waiting { queue: self.clone(), kind: patience.kind, turn })
     }
 
     /// True where the first byte may be there in time after such a wait.
@@ -120,8 +151,15 @@ impl Queue {
     }
 }
 
-fn wake_first(line: &VecDeque<Arc<Notify>>) {
-    line.iter().take(1).for_each(|first| first.notify_one());
+/// Wakes the first of each kind: nobody knows whose nodes have a place.
+fn wake_first(line: &VecDeque<InLine>) {
+    let mut kinds = SmallVec::<[u64; 8]>::new();
+    for one in line {
+        if !kinds.contains(&one.kind) {
+            kinds.push(one.kind);
+            one.turn.notify_one();
+        }
+    }
 }
 
 impl Waiting {
@@ -129,7 +167,9 @@ impl Waiting {
     pub async fn turn(&self) {
         loop {
             let _net = tokio::time::timeout(LOOK, self.turn.notified()).await;
-            if self.queue.line.lock().front().is_some_and(|first| Arc::ptr_eq(first, &self.turn)) {
+            let line = self.queue.line.lock();
+            let first = line.iter().find(|one| one.kind == self.kind);
+            if first.is_some_and(|first| Arc::ptr_eq(&first.turn, &self.turn)) {
                 return;
             }
         }
@@ -139,9 +179,8 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut line = self.queue.line.lock();
-        match line.front() {
-            Some(first) if Arc::ptr_eq(first, &self.turn) => drop(line.pop_front()),
-            _ => line.retain(|waiting| !Arc::ptr_eq(waiting, &self.turn)),
+        if let Some(at) = line.iter().position(|one| Arc::ptr_eq(&one.turn, &self.turn)) {
+            line.remove(at);
         }
         self.queue.waiting.store(line.len(), Ordering::Relaxed);
         // There may be more than one place.
@@ -155,7 +194,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
     const PATIENT: Patience =
-        Patience { left: Duration::from_secs(60), stream: true, most: 3, places: 2 };
+        Patience { left: Duration::from_secs(60), stream: true, most: 3, kind: 0, places: 2 };
 
     #[tokio::test]
     async fn who_came_first_is_first_and_who_leaves_is_missed_by_nobody() {
@@ -172,6 +211,15 @@ mod tests {
         assert!(is_due(&third).await);
         drop(third);
         assert_eq!(queue.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_those_who_want_other_nodes() {
+        let queue = Arc::<Queue>::default();
+        let _first = queue.join(&PATIENT).unwrap();
+        let other = queue.join(&Patience { kind: 1, ..PATIENT }).unwrap();
+        assert!(queue.waits_for(0) && queue.waits_for(1) && !queue.waits_for(2));
+        tokio::time::timeout(3 * LOOK, other.turn()).await.unwrap();
     }
 
     #[test]

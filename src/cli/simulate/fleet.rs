@@ -28,10 +28,10 @@ pub(super) struct Shape {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     nodes: u16,
     /// Requests that a node answers at a time; others wait there
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    slots: usize,
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    slots: u32,
     /// Tokens of prompts that a node computes in a second
-    #[arg(long, value_name = "TOKENS", default_value_t = 8_000)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 8_000, value_parser = clap::value_parser!(u32).range(1..))]
     prefill_rate: u32,
     /// Milliseconds from each token of an answer to the next
     #[arg(long, value_name = "MS", default_value_t = 20)]
@@ -209,7 +209,7 @@ impl Fleet {
         let room = self.shape.room();
         loop {
             let at = &mut self.nodes[node];
-            if at.running >= self.shape.slots {
+            if at.running >= self.shape.slots() {
                 return;
             }
             let Some(id) = at.waiting.pop_front() else { return };
@@ -235,14 +235,17 @@ impl Shape {
         u64::from(self.cache_tokens) * 4
     }
 
+    fn slots(&self) -> usize {
+        usize::try_from(self.slots).unwrap_or(usize::MAX)
+    }
+
     fn token(&self) -> Duration {
         Duration::from_millis(u64::from(self.token_delay))
     }
 
     /// About how long a request waits for a slot where so many are before it.
     fn slot_wait(&self, busy: usize) -> Duration {
-        let over = (busy + 1).saturating_sub(self.slots);
-        self.token() * 100 * u32::try_from(over).unwrap_or(u32::MAX)
-            / u32::try_from(self.slots).unwrap_or(1)
+        let over = (busy + 1).saturating_sub(self.slots());
+        self.token() * 100 * u32::try_from(over).unwrap_or(u32::MAX) / self.slots
     }
 }

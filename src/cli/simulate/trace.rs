@@ -16,7 +16,7 @@ use chrono::DateTime;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::upstream::prefix::chain::Chain;
+use crate::upstream::prefix::chain::{Chain, mixed};
 
 /// Bytes of one prompt: what a gateway lets through by default.
 const PROMPT_BYTES_MAX: usize = 100 << 20;
@@ -101,7 +101,7 @@ impl Line {
         }
         let mut text = Vec::new();
         for (name, bytes) in prompt {
-            let seed = if name.is_empty() { number } else { xxh3_64(name.as_bytes()) };
+            let seed = if name.is_empty() { mixed(number) } else { xxh3_64(name.as_bytes()) };
             text.extend(letters(seed).take(*bytes));
         }
         let model = self.model.as_deref().unwrap_or_default();

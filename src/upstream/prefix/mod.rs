@@ -37,6 +37,10 @@ impl Prefixes {
 
     /// The prompt goes to `node`, whose cache holds `room` bytes of prompts, where that is known.
     pub fn note(&self, node: Number, chain: &Chain, room: Option<u64>) {
+        if room == Some(0) {
+            // It finds nothing again.
+            return;
+        }
         let index = self.index.get_or_init(|| Mutex::new(Index::new(self.budget)));
         index.lock().note(node, chain, room.unwrap_or(u64::MAX));
     }

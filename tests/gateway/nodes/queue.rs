@@ -149,6 +149,26 @@ async fn what_cannot_be_answered_in_time_is_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_wants_a_model_of_another_node_does_not_wait_behind() {
+    let (one, two) = (node(&["m"]).await, node(&["other"]).await);
+    one.pause();
+    let fields = "health: off, max_in_flight: 1";
+    let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], fields)).await;
+    let mut asking = JoinSet::new();
+    asking.spawn(ask(&gateway, "first").send());
+    eventually(|| async { chats(&one) == 1 }).await;
+    asking.spawn(ask(&gateway, "waits").send());
+    eventually(|| async { queued(&gateway).await == 1 }).await;
+    let mut body = said("passes");
+    body["model"] = "other".into();
+    let reply = within(gateway.post("/v1/chat/completions").json(&body).send()).await.unwrap();
+    assert_eq!(reply.status(), 200);
+    assert_eq!((chats(&two), queued(&gateway).await), (1, 1));
+    one.resume();
+    within(asking.join_all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn operators_never_wait_and_a_reload_makes_room() {
     let one = node(&["m"]).await;
     one.pause();
@@ -162,10 +182,11 @@ async fn operators_never_wait_and_a_reload_makes_room() {
     asking.spawn(ask(&gateway, "second").send());
     eventually(|| async { queued(&gateway).await == 1 }).await;
     assert_eq!(within(gateway.get("/is_paused").send()).await.unwrap().status(), 200);
-    // Who waits already goes on by what was configured when it came; who comes now, behind it, by what is now.
+    // What is configured now holds for who waits already, too.
     gateway.rewrite_routes(&routes(4)).await;
+    eventually(|| async { chats(&one) == 2 && queued(&gateway).await == 0 }).await;
     asking.spawn(ask(&gateway, "third").send());
-    eventually(|| async { queued(&gateway).await == 2 }).await;
+    eventually(|| async { chats(&one) == 3 }).await;
     one.resume();
     for reply in within(asking.join_all()).await {
         assert_eq!(reply.unwrap().status(), 200);
