@@ -20,7 +20,8 @@
 //! [`Gateway`](gateway::Gateway) implements Pingora's `ProxyHttp`. `request_filter` calls `admit` (`gateway/admit.rs`),
 //! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → authenticate → route →
 //! scope → timeout → body → model → stored response → upstream. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
-//! a place at the best node (`gateway/node.rs`, [`upstream::balance`], by its session or its prompt where that is asked for, `gateway/affinity.rs`), `upstream_request_filter` writes the head that the
+//! a place at the best node (`gateway/node.rs`, [`upstream::balance`]; by its session or its prompt where that is asked for,
+//! `gateway/affinity.rs`; in line where all are full, `gateway/queued.rs`), `upstream_request_filter` writes the head that the
 //! node shall see (what may go up is listed; everything else stays) and puts a stand-in in the client's place (`gateway/downstream/`) that replays the body, keeps
 //! the head of a stream back until its first event, watches the clock and has comments written into silent streams;
 //! `upstream_response_filter` judges the status; `gateway/passing.rs` decides what goes to the client, and from when on no
