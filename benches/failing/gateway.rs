@@ -35,7 +35,7 @@ pub(crate) fn free() -> Result<SocketAddr, String> {
     listener.local_addr().map_err(|error| error.to_string())
 }
 
-fn spawn(command: &mut Command) -> Result<Killed, String> {
+pub(crate) fn spawn(command: &mut Command) -> Result<Killed, String> {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(Killed(command.spawn().map_err(|error| error.to_string())?))
 }

@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench routing                              # all traces, all policies, about half an hour
 //! cargo bench --bench routing -- chats,hot oracle,prefix_aware,round_robin
+//! cargo bench --bench routing -- chats vllm-router,sglang-router .cache/routers    # cache_aware, from PyPI
 //! cargo bench --bench routing -- overload                  # twice as much as can be done
 //! ```
 
@@ -18,6 +19,7 @@ mod overload;
 mod play;
 mod trace;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use play::Outcome;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let routers = Path::new(words.get(2).map_or(".cache/routers", String::as_str));
     if traces == ["overload"] {
         return match runtime.block_on(overload::run()) {
             Ok(figures) => {
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
     println!("|---|---|---:|---:|---:|---:|---:|");
     for kind in Kind::ALL.into_iter().filter(|kind| traces.iter().any(|name| name == kind.name())) {
         for policy in &policies {
-            match runtime.block_on(play::run(kind, policy)) {
+            match runtime.block_on(play::run(kind, policy, routers)) {
                 Ok(outcome) => println!("{}", row(kind, policy, &outcome)),
                 Err(error) => {
                     eprintln!("error: {} by {policy}: {error}", kind.name());

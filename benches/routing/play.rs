@@ -1,6 +1,8 @@
 //! One run: all requests of a trace, each at its time.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::fleet::Fleet;
-use super::gateway::{Gateway, KEY};
+use super::gateway::{Gateway, KEY, Killed, free, listening, spawn};
 use super::oracle::Oracle;
 use super::trace::{Kind, Request, text};
 
@@ -19,6 +21,9 @@ const WARM_UP: Duration = Duration::from_secs(35);
 
 /// Probes that tell the size of a cache before much is asked.
 const FIELDS: &str = "health: { interval: 1s }";
+
+/// How long a router takes until it has found its nodes.
+const ROUTER_START: Duration = Duration::from_secs(15);
 
 /// What came of a run, but for its beginning.
 pub(crate) struct Outcome {
@@ -45,12 +50,17 @@ impl Outcome {
 enum Chooser {
     Oracle(Oracle, Vec<SocketAddr>),
     Gateway(Gateway),
+    Router(SocketAddr, #[expect(dead_code, reason = "it is killed when it is dropped")] Killed),
 }
 
-pub(crate) async fn run(kind: Kind, policy: &str) -> Result<Outcome, String> {
+pub(crate) async fn run(kind: Kind, policy: &str, routers: &Path) -> Result<Outcome, String> {
     let fleet = Fleet::start().await?;
     let chooser = Arc::new(match policy {
         "oracle" => Chooser::Oracle(Oracle::new(), fleet.nodes.clone()),
+        "vllm-router" | "sglang-router" => {
+            let (address, process) = router(policy, routers, &fleet.nodes).await?;
+            Chooser::Router(address, process)
+        }
         policy => {
             let fields = format!("balance: {policy}, {FIELDS}");
             Chooser::Gateway(Gateway::before(&fleet.nodes, &fields).await?)
@@ -87,6 +97,29 @@ pub(crate) async fn run(kind: Kind, policy: &str) -> Result<Outcome, String> {
     })
 }
 
+/// A router of PyPI's with its own policy of this kind.
+async fn router(
+    name: &str,
+    environment: &Path,
+    nodes: &[SocketAddr],
+) -> Result<(SocketAddr, Killed), String> {
+    let (address, metrics) = (free()?, free()?);
+    let mut command = Command::new(environment.join("bin/python"));
+    command.args(["-m", &format!("{}.launch_router", name.replace('-', "_"))]);
+    command.args(["--host", "127.0.0.1", "--policy", "cache_aware", "--worker-urls"]);
+    command.args(nodes.iter().map(|node| format!("http://{node}")));
+    command.args(["--port", &address.port().to_string()]);
+    command.args(["--prometheus-port", &metrics.port().to_string()]);
+    let path = environment.display();
+    let hint =
+        format!("python3 -m venv {path} && {path}/bin/pip install sglang-router vllm-router");
+    let process = spawn(&mut command).map_err(|error| format!("{name}: {error}. {hint}"))?;
+    listening(address).await?;
+    // It listens before it knows its nodes.
+    tokio::time::sleep(ROUTER_START).await;
+    Ok((address, process))
+}
+
 /// Asks, and waits for all of the answer; how long its first token took.
 async fn ask(
     client: &reqwest::Client,
@@ -105,7 +138,9 @@ async fn ask(
             let at = oracle.choose(&prompt);
             (format!("http://{}/v1/completions", nodes[at]), Some((oracle, at)))
         }
-        Chooser::Gateway(gateway) => (format!("http://{}/v1/completions", gateway.address), None),
+        Chooser::Gateway(Gateway { address, .. }) | Chooser::Router(address, _) => {
+            (format!("http://{address}/v1/completions"), None)
+        }
     };
     let request = client.post(url).bearer_auth(KEY).header("x-session-id", &request.session);
     let told = first_token(request.json(&body), began).await;
