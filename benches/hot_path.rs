@@ -138,15 +138,7 @@ fn admission(snapshot: &Arc<Snapshot>) -> Vec<Step> {
             black_box(routes[0].target(&asked, &members[0].node).unwrap());
         }),
         step("node: the best of 8, and its place given back", move || {
-            let wish = Wish {
-                model: Some("m"),
-                only: None,
-                any_state: false,
-                tried: &[],
-                spare: true,
-                affinity: Affinity::None,
-                bytes: 0,
-            };
+            let wish = Wish { model: Some("m"), ..Wish::ANY };
             black_box(nodes.upstreams[0].pick(&wish).is_ok());
         }),
         step("id: a new one, and that of a try", || {
@@ -193,15 +185,8 @@ fn prompt() -> Vec<Step> {
     let upstream = Upstream::new(&config, None, &registry, &Metrics::new().unwrap());
     let pick = move |text: &str| {
         let chain = Chain::new("m", [text.as_bytes()]);
-        let wish = Wish {
-            model: None,
-            only: None,
-            any_state: false,
-            tried: &[],
-            spare: true,
-            affinity: Affinity::Prompt(&chain),
-            bytes: text.len(),
-        };
+        let affinity = Affinity::Prompt(&chain);
+        let wish = Wish { affinity, bytes: text.len(), ..Wish::ANY };
         upstream.pick(&wish).unwrap()
     };
     let places: Vec<_> = (0..640).map(|_| pick(&text)).collect();

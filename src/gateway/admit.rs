@@ -9,6 +9,7 @@ use http::HeaderName;
 use pingora_proxy::Session;
 
 use super::Gateway;
+use super::affinity;
 use super::ambiguous::refuse_ambiguous;
 use super::body;
 use super::context::{Forward, RequestContext, Way};
@@ -50,7 +51,10 @@ impl Gateway {
         let (timeout, query) = self.timeout(session, uri.query())?;
         let (limit, share) = (self.limits.max_body_bytes, self.held.share());
         ctx.body = body::read(session, limit, share, &mut ctx.body_progress).await?;
-        let named = read_named(session, ctx, (path, &key), self.limits.log_prompts).await?;
+        let named = read_named(session, ctx, (path, &key)).await?;
+        if self.limits.log_prompts {
+            affinity::note_for_log(ctx);
+        }
         let there = self.routes_to_stored(ctx, candidates, &key)?;
         let routes = there.as_ref().map(|there| there.routes.as_slice());
         let (chosen, fallbacks) = self.choose(ctx, (candidates, routes), &key).await?;

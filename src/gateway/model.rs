@@ -6,9 +6,9 @@ use std::sync::Arc;
 use http::{Method, header};
 use pingora_proxy::Session;
 
+use super::Gateway;
 use super::context::{Rename, RequestContext};
 use super::reply::Stop;
-use super::{Gateway, affinity};
 use crate::access::keys::Key;
 use crate::access::permission;
 use crate::names::ModelName;
@@ -30,7 +30,6 @@ pub(super) async fn read_named(
     session: &Session,
     ctx: &mut RequestContext,
     (path, key): (&str, &Key),
-    log_prompts: bool,
 ) -> Result<Option<Named>, Stop> {
     let body = ctx.body.as_ref().map(|held| held.bytes.clone()).unwrap_or_default();
     let kind = paths::body_kind(path);
@@ -58,10 +57,6 @@ pub(super) async fn read_named(
             Err(Unreadable::Malformed(_) | Unreadable::TooDeep) if kind == BodyKind::Opaque => {}
             Err(why) => return Err(json_refusal(&why).into()),
         }
-    }
-    if log_prompts && !ctx.prompt.parts.is_empty() {
-        let model = ctx.model.as_ref().map_or("", ModelName::as_str);
-        ctx.logged_prompt = Some(Box::new(affinity::chain(ctx, model)));
     }
     let asks = (path, ctx.stored.is_asked(), !body.is_empty());
     permission::demand_model(key, ctx.model.as_ref(), asks)?;

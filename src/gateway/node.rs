@@ -35,12 +35,12 @@ pub(super) async fn take(session: &mut Session, ctx: &mut RequestContext) -> pin
         let _found = tokio::time::timeout_at(until.into(), look_up).await;
     }
     let picked = match queued::must_wait(ctx) {
-        Some(places) => Err(NoNode::Full(places)),
-        None => pick(session, ctx),
+        true => Err(NoNode::Full),
+        false => pick(session, ctx),
     };
     let found = match picked {
         Ok(place) => Ok(place),
-        Err(NoNode::Full(places)) => match Box::pin(queued::wait(session, ctx, places)).await {
+        Err(NoNode::Full) => match Box::pin(queued::wait(session, ctx)).await {
             Ok(found) => found,
             Err(error) => {
                 ctx.tries -= 1;
@@ -88,9 +88,12 @@ pub(super) fn pick(session: &Session, ctx: &mut RequestContext) -> Result<Place,
         let picked = upstream.pick(&wish);
         let good =
             |place: &Place| works && !wish.tried_at(place.node()) && (spare || !place.is_trial());
-        let waits = works && matches!(picked, Err(NoNode::Full(_)));
+        let waits = works && matches!(picked, Err(NoNode::Full));
         if waits || picked.as_ref().is_ok_and(good) || !forward.fall_back() {
             return picked;
+        }
+        if queued::must_wait(ctx) {
+            return Err(NoNode::Full);
         }
     }
 }
@@ -105,7 +108,7 @@ pub(super) fn busy(wait: Duration, failure: &mut Option<Refusal>) -> Box<Error> 
 fn none_found(why: NoNode, failure: &mut Option<Refusal>) -> Box<Error> {
     let refusal = match why {
         NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
-        NoNode::Full(_) => Refusal::Busy { wait: Duration::ZERO },
+        NoNode::Full => Refusal::Busy { wait: Duration::ZERO },
         NoNode::Unknown => Refusal::UpstreamUnreachable,
     };
     let status = refusal.status().as_u16();

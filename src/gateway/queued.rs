@@ -10,18 +10,18 @@ use pingora_proxy::Session;
 
 use super::context::RequestContext;
 use super::node::{self, pick};
+use crate::names::ModelName;
 use crate::upstream::Upstream;
 use crate::upstream::balance::NoNode;
 use crate::upstream::load::Place;
 use crate::upstream::queue::{Patience, TooLong};
 
-/// The places that there are, where others wait for one of the same: whoever came first is first.
-pub(super) fn must_wait(ctx: &RequestContext) -> Option<usize> {
-    let forward = ctx.forward.as_ref()?;
-    let upstream = &forward.route.upstream;
+/// True where others wait for one of the same nodes: whoever came first is first.
+pub(super) fn must_wait(ctx: &RequestContext) -> bool {
+    let Some(forward) = &ctx.forward else { return false };
+    let queue = &forward.route.upstream.queue;
     let is_work = forward.repeatable && !ctx.stored.is_asked();
-    let waits = is_work && upstream.queue.waiting() > 0 && upstream.queue.waits_for(kind(ctx));
-    if waits { upstream.places(Instant::now()) } else { None }
+    is_work && queue.limit().is_some() && queue.waits_for(kind(ctx))
 }
 
 /// Which nodes will do: those of a model, or one.
@@ -34,19 +34,33 @@ fn kind(ctx: &RequestContext) -> u64 {
     hasher.finish()
 }
 
-/// Waits for one of so many `places`; what came of it, or the error that ends the request.
+fn patience(ctx: &RequestContext, upstream: &Upstream) -> Patience {
+    let now = Instant::now();
+    let forward = ctx.forward.as_ref();
+    let model = forward.and_then(|forward| forward.model.as_ref()).map(ModelName::as_str);
+    let only = forward.and_then(|forward| forward.only.as_ref());
+    let until = forward.map_or(now, |forward| forward.first_byte_until);
+    Patience {
+        left: until.saturating_duration_since(now),
+        stream: ctx.stream,
+        most: upstream.max_queue,
+        kind: kind(ctx),
+        places: upstream.places(model, only, now),
+    }
+}
+
+/// Waits for a place; what came of it, or the error that ends the request.
 pub(super) async fn wait(
     session: &mut Session,
     ctx: &mut RequestContext,
-    mut places: usize,
 ) -> Result<Result<Place, NoNode>> {
     loop {
         let Some(forward) = &ctx.forward else { return Ok(Err(NoNode::Unknown)) };
         let upstream = forward.route.upstream.clone();
-        match in_line(session, ctx, (&upstream, places)).await? {
-            // It waits elsewhere: where its model's nodes have died, another's are to do.
-            Err(NoNode::Full(others)) => places = others,
-            found => return Ok(found),
+        let found = in_line(session, ctx, &upstream).await?;
+        // Where the nodes of its model have died, it waits for those of another.
+        if !matches!(found, Err(NoNode::Full)) {
+            return Ok(found);
         }
     }
 }
@@ -55,20 +69,12 @@ pub(super) async fn wait(
 async fn in_line(
     session: &mut Session,
     ctx: &mut RequestContext,
-    (upstream, places): (&Arc<Upstream>, usize),
+    upstream: &Arc<Upstream>,
 ) -> Result<Result<Place, NoNode>> {
     let Some(until) = ctx.forward.as_ref().map(|forward| forward.first_byte_until) else {
         return Ok(Err(NoNode::Unknown));
     };
-    let (stream, kind) = (ctx.stream, kind(ctx));
-    let patience = || Patience {
-        left: until.saturating_duration_since(Instant::now()),
-        stream,
-        most: upstream.max_queue,
-        kind,
-        places,
-    };
-    let waiting = upstream.queue.join(&patience());
+    let waiting = upstream.queue.join(&patience(ctx, upstream));
     let waiting = waiting.map_err(|TooLong(wait)| node::busy(wait, &mut ctx.failure))?;
     let _shown = upstream.metrics.queued();
     loop {
@@ -82,7 +88,7 @@ async fn in_line(
             }
         }
         // What cannot be there in time any more is not begun.
-        let patience = patience();
+        let patience = patience(ctx, upstream);
         if patience.left.is_zero() || !upstream.queue.is_in_time(Duration::ZERO, &patience) {
             return Err(node::busy(Duration::ZERO, &mut ctx.failure));
         }
@@ -91,7 +97,7 @@ async fn in_line(
             .forward
             .as_ref()
             .is_some_and(|forward| Arc::ptr_eq(&forward.route.upstream, upstream));
-        if !(here && matches!(picked, Err(NoNode::Full(_)))) {
+        if !(here && matches!(picked, Err(NoNode::Full))) {
             return Ok(picked);
         }
     }

@@ -47,8 +47,8 @@ pub enum Affinity<'w> {
 pub enum NoNode {
     /// None of those that there are may get work; one may after so long, where that is known.
     Away(Option<Duration>),
-    /// All that may have it have as much as they may; so many places there are.
-    Full(usize),
+    /// All that may have it have as much as they may.
+    Full,
     /// There is none: the name of the nodes has no address, or the one that is asked for is not there any more.
     Unknown,
 }
@@ -65,12 +65,6 @@ pub(super) struct Rules {
     pub(super) policy: Balance,
     /// Requests under way at one node.
     pub(super) most: Option<u32>,
-}
-
-impl Rules {
-    fn places(self, nodes: usize) -> usize {
-        nodes * usize::try_from(self.most.unwrap_or(u32::MAX)).unwrap_or(usize::MAX)
-    }
 }
 
 /// Where an upstream's turns are.
@@ -147,7 +141,7 @@ impl Turn {
                 best.member.node.health.trial_untold();
             }
         }
-        Err(NoNode::Full(rules.places(members.len())))
+        Err(NoNode::Full)
     }
 
     fn best<'m>(
@@ -161,7 +155,7 @@ impl Turn {
         let view = View::new(rules.policy, members, (wish, now));
         let mut away: Option<Duration> = None;
         let mut best: Option<Best<'m>> = None;
-        let (mut there, mut full, mut works) = (false, false, 0);
+        let (mut there, mut full) = (false, false);
         for turn in 0..members.len() {
             // Each pick begins at another node: equals take turns.
             let Some(member) = members.get((first.wrapping_add(turn)) % members.len()) else {
@@ -183,11 +177,9 @@ impl Turn {
                 }
                 continue;
             };
-            let up = matches!(rank, Rank::Up | Rank::UpAgain);
-            works += usize::from(up);
             if rules.most.is_some_and(|most| !wish.any_state && member.node.load.requests() >= most)
             {
-                full |= up;
+                full |= matches!(rank, Rank::Up | Rank::UpAgain);
                 continue;
             }
             // A node in slow start is passed over in some of its turns, whatever the policy.
@@ -203,7 +195,7 @@ impl Turn {
         match best {
             // Who works is waited for, rather than asked again or asked while it may not work.
             Some(best) if !full || best.rank < Rank::UpAgain => Ok(best),
-            _ if full => Err(NoNode::Full(rules.places(works))),
+            _ if full => Err(NoNode::Full),
             Some(best) => Ok(best),
             None => Err(if there { NoNode::Away(away) } else { NoNode::Unknown }),
         }
@@ -276,6 +268,17 @@ fn scattered(turn: usize) -> f64 {
 }
 
 impl Wish<'_> {
+    /// Any node that works.
+    pub const ANY: Wish<'static> = Wish {
+        model: None,
+        only: None,
+        any_state: false,
+        tried: &[],
+        spare: true,
+        affinity: Affinity::None,
+        bytes: 0,
+    };
+
     /// True where the request was at `node` before.
     pub fn tried_at(&self, node: &Arc<Node>) -> bool {
         self.tried.iter().any(|tried| Arc::ptr_eq(tried, node))
@@ -325,15 +328,6 @@ mod tests {
     }
 
     const RULES: Rules = Rules { policy: Balance::LeastLoad, most: None };
-    const WISH: Wish<'_> = Wish {
-        model: None,
-        only: None,
-        any_state: false,
-        tried: &[],
-        spare: true,
-        affinity: Affinity::None,
-        bytes: 0,
-    };
 
     #[test]
     fn a_node_that_is_back_begins_with_a_tenth_of_its_share_whatever_the_policy_and_the_place() {
@@ -346,7 +340,7 @@ mod tests {
                 let mut picks = vec![0; members.len()];
                 for _ in 0..10_000 {
                     let place =
-                        turn.pick(&members, Rules { policy, most: None }, &WISH, now).unwrap();
+                        turn.pick(&members, Rules { policy, most: None }, &Wish::ANY, now).unwrap();
                     let at = members.iter().position(|one| Arc::ptr_eq(&one.node, place.node()));
                     picks[at.unwrap()] += 1;
                 }
@@ -364,17 +358,17 @@ mod tests {
         }
         let rules = Rules { most: Some(2), ..RULES };
         let pick = |wish| turn.pick(&members, rules, wish, now);
-        let mut places: Vec<Place> = (0..4).map(|_| pick(&WISH).unwrap()).collect();
+        let mut places: Vec<Place> = (0..4).map(|_| pick(&Wish::ANY).unwrap()).collect();
         assert!(members[..2].iter().all(|member| member.node.load.requests() == 2));
-        assert_eq!(pick(&WISH).err(), Some(NoNode::Full(4)));
+        assert_eq!(pick(&Wish::ANY).err(), Some(NoNode::Full));
         // What operates nodes is no work.
-        assert!(pick(&Wish { any_state: true, ..WISH }).is_ok());
+        assert!(pick(&Wish { any_state: true, ..Wish::ANY }).is_ok());
         // Nor is a node that has failed this request before, where it is the only one that works.
         let tried = [members[0].node.clone(), members[1].node.clone()];
-        let again = turn.pick(&members, rules, &Wish { tried: &tried, ..WISH }, now);
-        assert_eq!(again.err(), Some(NoNode::Full(4)));
+        let again = turn.pick(&members, rules, &Wish { tried: &tried, ..Wish::ANY }, now);
+        assert_eq!(again.err(), Some(NoNode::Full));
         drop(places.pop());
-        assert!(pick(&WISH).is_ok());
+        assert!(pick(&Wish::ANY).is_ok());
     }
 
     #[test]
@@ -384,7 +378,7 @@ mod tests {
         for _ in 0..3 {
             members[0].node.health.failed(Fault::Connect, false, now);
         }
-        let pick = |now| turn.pick(&members, RULES, &WISH, now).unwrap();
+        let pick = |now| turn.pick(&members, RULES, &Wish::ANY, now).unwrap();
         assert!((0..9).all(|_| Arc::ptr_eq(pick(now).node(), &members[1].node)));
         let later = now + Duration::from_secs(2);
         let mut trial = pick(later);

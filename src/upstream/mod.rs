@@ -5,6 +5,7 @@ pub mod balance;
 pub mod breaker;
 pub mod client;
 pub mod connection;
+mod estimate;
 pub mod health;
 pub mod idle;
 pub mod load;
@@ -31,7 +32,7 @@ use crate::config::{
     Balance, Credential, HealthConfig, Kind, NodeUrl, Nodes, Timeouts, UpstreamConfig,
 };
 use crate::metrics::{Metrics, UpstreamMetrics};
-use crate::names::UpstreamName;
+use crate::names::{NodeId, UpstreamName};
 use balance::{NoNode, Rules, Turn, Wish};
 use health::Standing;
 use load::Place;
@@ -192,12 +193,17 @@ impl Upstream {
         self.turn.pick(&members, rules, &Wish { model, ..*wish }, now)
     }
 
-    /// Places at those of its nodes that may get work; none where there is no limit.
-    pub fn places(&self, now: Instant) -> Option<usize> {
-        let most = usize::try_from(self.queue.limit()?).unwrap_or(usize::MAX);
+    /// Places at those of its nodes that may get a request for `model`, or at `only` that one.
+    pub fn places(&self, model: Option<&str>, only: Option<&NodeId>, now: Instant) -> usize {
+        let most = usize::try_from(self.queue.limit().unwrap_or(u32::MAX)).unwrap_or(usize::MAX);
         let members = self.members.load();
-        let works = members.iter().filter(|member| member.node.health.standing(now).takes_work());
-        Some(works.count().saturating_mul(most))
+        let model = model.filter(|model| only.is_none() && self.tells_apart(&members, model));
+        let may = |member: &&Arc<Member>| {
+            only.is_none_or(|only| member.node.id == *only)
+                && model.is_none_or(|model| member.may_serve(model))
+                && member.node.health.standing(now).takes_work()
+        };
+        members.iter().filter(may).count().saturating_mul(most)
     }
 
     /// True where some node has `model` and may get work, or may be tried again: without a look at those that were ejected.

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+
+use super::estimate::Estimate;
 
 /// How often the first one looks for a place without having been told of one: a node may be back, or a reload lets it have
 /// more, or another upstream has the same node.
@@ -28,10 +30,10 @@ pub struct Queue {
     waiting: AtomicUsize,
     /// Requests of ours at one node, at most; 0 for as many as come.
     most: AtomicU32,
-    /// How long a request has its place.
-    held: Mean,
-    /// From its place to the first byte: of answers in one piece, and of streams.
-    first_byte: [Mean; 2],
+    /// How long a request has its place, in seconds.
+    held: Estimate,
+    /// From its place to the first byte, in seconds: of answers in one piece, and of streams.
+    first_byte: [Estimate; 2],
 }
 
 /// Somebody who waits.
@@ -40,23 +42,6 @@ struct InLine {
     /// Who may have the same nodes. Others are not waited for.
     kind: u64,
     turn: Arc<Notify>,
-}
-
-/// A mean of seconds in which the newest count most: the bits of an `f64`, 0 before the first.
-#[derive(Debug, Default)]
-struct Mean(AtomicU64);
-
-impl Mean {
-    fn get(&self) -> f64 {
-        f64::from_bits(self.0.load(Ordering::Relaxed))
-    }
-
-    fn add(&self, time: Duration) {
-        let (known, new) = (self.get(), time.as_secs_f64());
-        let mean = if known > 0.0 { known + (new - known) * NEWEST } else { new };
-        // Of two at the same time, one is lost: others tell the same.
-        self.0.store(mean.to_bits(), Ordering::Relaxed);
-    }
 }
 
 /// How long somebody may wait, and for what.
@@ -139,12 +124,12 @@ impl Queue {
 
     /// A request got its first byte so long after its place.
     pub fn began(&self, stream: bool, after: Duration) {
-        self.first_byte[usize::from(stream)].add(after);
+        self.first_byte[usize::from(stream)].learn(after.as_secs_f64(), NEWEST);
     }
 
     /// A request left its place after so long.
     pub fn left(&self, after: Duration) {
-        self.held.add(after);
+        self.held.learn(after.as_secs_f64(), NEWEST);
         if self.waiting() > 0 {
             wake_first(&self.line.lock());
         }

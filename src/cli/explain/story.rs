@@ -17,7 +17,7 @@ use crate::routing::choice::{Chosen, Why};
 use crate::routing::operating::{Operated, operated};
 use crate::routing::table::Route;
 use crate::upstream::Upstream;
-use crate::upstream::balance::{Affinity, NoNode, Wish};
+use crate::upstream::balance::{NoNode, Wish};
 use crate::upstream::client::Client;
 use crate::upstream::node::Node;
 use crate::upstream::probes;
@@ -284,19 +284,12 @@ impl<'a> Story<'a> {
     fn node(&mut self, chosen: &Chosen, only: Option<&NodeId>) -> Result<Arc<Node>, Refusal> {
         let asked = self.request.model.as_ref();
         let model = chosen.renamed.as_ref().or(asked).map(ModelName::as_str);
-        let wish = Wish {
-            model,
-            only,
-            any_state: paths::operates(self.path),
-            tried: &[],
-            spare: false,
-            affinity: Affinity::None,
-            bytes: 0,
-        };
+        let any_state = paths::operates(self.path);
+        let wish = Wish { model, only, any_state, spare: false, ..Wish::ANY };
         let upstream = &chosen.route.upstream;
         let place = upstream.pick(&wish).map_err(|why| match why {
             NoNode::Away(wait) => Refusal::NoHealthyNode { wait },
-            NoNode::Full(_) => Refusal::Busy { wait: Duration::ZERO },
+            NoNode::Full => Refusal::Busy { wait: Duration::ZERO },
             NoNode::Unknown => Refusal::UpstreamUnreachable,
         })?;
         if upstream.members().len() > 1 && only.is_none() {

@@ -171,15 +171,8 @@ impl Fleet {
             Policy::Gateway(Balance::ConsistentHash) => Affinity::Session(request.session),
             Policy::Gateway(_) => Affinity::Prompt(&request.chain),
         };
-        let wish = Wish {
-            model: None,
-            only: None,
-            any_state: false,
-            tried: &[],
-            spare: true,
-            affinity,
-            bytes: usize::try_from(request.chain.bytes()).unwrap_or(usize::MAX),
-        };
+        let bytes = usize::try_from(request.chain.bytes()).unwrap_or(usize::MAX);
+        let wish = Wish { affinity, bytes, ..Wish::ANY };
         let place = self.upstream.pick_at(&wish, self.began + request.at).ok();
         let members = self.upstream.members();
         let at =

@@ -7,6 +7,10 @@ use xxhash_rust::xxh3::xxh3_64;
 /// lost at their end stays a small part of them, and a prompt of 128 KB has about 150 blocks.
 const SIZES: [(usize, usize); 3] = [(8 * 1024, 256), (64 * 1024, 1024), (usize::MAX, 2048)];
 
+/// Blocks of one prompt: two megabytes of it. What is behind them is nobody's to find: an index is locked while a prompt is
+/// looked up, and lines of a log that tell prompts may wait by the thousand.
+const BLOCKS_MAX: usize = 1_024;
+
 /// Blocks that are on the stack: a prompt of 8 KiB.
 const BLOCKS: usize = 32;
 
@@ -30,7 +34,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Of a prompt for `model`, in the parts that a node puts together in this order. What stands behind the last full
+    /// Of a prompt for `model`, to its 1,024th block, in the parts that a node puts together in this order. What stands behind the last full
     /// block of the last part is nothing that another prompt could share.
     pub fn new<'p>(model: &str, parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
         let mut chain = Self::default();
@@ -46,7 +50,8 @@ impl Chain {
             let mut depth = 0;
             loop {
                 let size = size_at(depth);
-                if rest.len() < size && (is_last || rest.is_empty()) {
+                let ends = rest.len() < size && (is_last || rest.is_empty());
+                if ends || chain.blocks.len() == BLOCKS_MAX {
                     break;
                 }
                 let (block, behind) = rest.split_at(size.min(rest.len()));
@@ -131,6 +136,14 @@ mod tests {
             chain.blocks().iter().map(|block| block.bytes as usize).sum::<usize>(),
             text.len()
         );
+    }
+
+    #[test]
+    fn a_prompt_without_end_has_an_end() {
+        let text = vec![b'x'; 32 << 20];
+        let chain = Chain::new("m", [&text[..1000], &text[..]]);
+        assert_eq!(chain.blocks().len(), BLOCKS_MAX);
+        assert_eq!(chain.bytes(), 1000 + (32 << 20));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! The caches of all nodes, as models of them: within one budget of bytes, and nothing in it is older than what had to go.
 
 use super::chain::{Block, Chain};
+use super::slab::Slab;
 use super::table::Table;
 
 /// Nodes that the index tells apart. Of more, nothing is known.
@@ -258,53 +259,6 @@ fn place(block: u32, node: Number) -> u64 {
     let place = u64::from(block) << 8 | u64::from(node);
     // Knuth, 6.4: multiplicative hashing; the good bits are the high ones.
     place.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 24
-}
-
-/// Values by id, in memory that was asked for once.
-#[derive(Debug)]
-struct Slab<T> {
-    values: Vec<T>,
-    free: Vec<u32>,
-    room: usize,
-}
-
-impl<T> Slab<T> {
-    /// Bytes for each value that it has room for.
-    const BYTES_EACH: usize = size_of::<T>() + size_of::<u32>();
-
-    fn new(room: usize) -> Self {
-        Self { values: Vec::with_capacity(room), free: Vec::with_capacity(room), room }
-    }
-
-    fn used(&self) -> usize {
-        self.values.len() - self.free.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.used() == self.room
-    }
-
-    fn get(&self, id: u32) -> &T {
-        &self.values[id as usize]
-    }
-
-    fn get_mut(&mut self, id: u32) -> &mut T {
-        &mut self.values[id as usize]
-    }
-
-    /// Adds a value where it is not full.
-    fn add(&mut self, value: T) -> u32 {
-        if let Some(id) = self.free.pop() {
-            self.values[id as usize] = value;
-            return id;
-        }
-        self.values.push(value);
-        u32::try_from(self.values.len() - 1).unwrap_or(NONE)
-    }
-
-    fn remove(&mut self, id: u32) {
-        self.free.push(id);
-    }
 }
 
 #[cfg(test)]

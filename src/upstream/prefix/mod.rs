@@ -8,6 +8,7 @@
 pub mod chain;
 pub mod index;
 pub mod room;
+mod slab;
 mod table;
 
 use std::sync::OnceLock;

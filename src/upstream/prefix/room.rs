@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::super::estimate::{Estimate, about, whole};
 use crate::wire::usage::PromptUsage;
 
 /// Bytes of JSON to a token of a prompt before an answer has told: a little under what English text has.
@@ -35,18 +36,18 @@ const UNKNOWN: u64 = u64::MAX;
 pub struct Room {
     /// As the node says; [`UNKNOWN`] where it does not.
     tokens: AtomicU64,
-    /// Bytes to a token, and [`FIT_LIKELY`]: the bits of `f64`s. Of two written at the same time, one is lost: others tell
-    /// the same.
-    token_bytes: AtomicU64,
-    fit: AtomicU64,
+    /// Bytes to a token.
+    token_bytes: Estimate,
+    /// [`FIT_LIKELY`].
+    fit: Estimate,
 }
 
 impl Default for Room {
     fn default() -> Self {
         Self {
             tokens: AtomicU64::new(UNKNOWN),
-            token_bytes: AtomicU64::new(TOKEN_BYTES.to_bits()),
-            fit: AtomicU64::new(1_f64.to_bits()),
+            token_bytes: Estimate::of(TOKEN_BYTES),
+            fit: Estimate::of(1.0),
         }
     }
 }
@@ -55,7 +56,7 @@ impl Room {
     /// In bytes of prompts; none where the node does not tell.
     pub fn bytes(&self) -> Option<u64> {
         let tokens = self.tokens.load(Ordering::Relaxed);
-        let bytes = || whole(count(tokens) * get(&self.token_bytes) * get(&self.fit));
+        let bytes = || whole(about(tokens) * self.token_bytes.get() * self.fit.get());
         (tokens != UNKNOWN).then(bytes)
     }
 
@@ -67,43 +68,21 @@ impl Room {
     /// An answer told of its prompt of `bytes`, of which `held` were thought to be in the cache. Gives how many tokens these
     /// are.
     pub fn told(&self, usage: PromptUsage, bytes: u64, held: u64) -> u64 {
-        let (tokens, known) = (count(usage.prompt), get(&self.token_bytes));
-        let thought = count(held) / known;
+        let tokens = about(usage.prompt);
+        let thought = about(held) / self.token_bytes.get();
         if usage.prompt >= TELLING_TOKENS {
-            let sample = count(bytes) / tokens;
+            let sample = about(bytes) / tokens;
             if TOKEN_BYTES_LIKELY.contains(&sample) {
-                set(&self.token_bytes, known + (sample - known) * NEWEST);
+                self.token_bytes.learn(sample, NEWEST);
             }
             if let Some(found) = usage.cached {
-                let less = count(found) < thought - tokens * FOUND_LESS;
-                let fit = get(&self.fit) * if less { FIT_LESS } else { FIT_MORE };
-                set(&self.fit, fit.clamp(*FIT_LIKELY.start(), *FIT_LIKELY.end()));
+                let less = about(found) < thought - tokens * FOUND_LESS;
+                let fit = self.fit.get() * if less { FIT_LESS } else { FIT_MORE };
+                self.fit.set(fit.clamp(*FIT_LIKELY.start(), *FIT_LIKELY.end()));
             }
         }
         whole(thought)
     }
-}
-
-fn get(number: &AtomicU64) -> f64 {
-    f64::from_bits(number.load(Ordering::Relaxed))
-}
-
-fn set(number: &AtomicU64, to: f64) {
-    number.store(to.to_bits(), Ordering::Relaxed);
-}
-
-#[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn count(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "saturated by the cast"
-)]
-fn whole(number: f64) -> u64 {
-    number as u64
 }
 
 #[cfg(test)]
