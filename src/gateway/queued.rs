@@ -16,12 +16,12 @@ use crate::upstream::balance::NoNode;
 use crate::upstream::load::Place;
 use crate::upstream::queue::{Patience, TooLong};
 
-/// True where others wait for one of the same nodes: whoever came first is first.
+/// True where others wait for one of the same nodes: whoever came first is first. Who has lost a node came before them.
 pub(super) fn must_wait(ctx: &RequestContext) -> bool {
     let Some(forward) = &ctx.forward else { return false };
     let queue = &forward.route.upstream.queue;
     let is_work = forward.repeatable && !ctx.stored.is_asked();
-    is_work && queue.limit().is_some() && queue.waits_for(kind(ctx))
+    is_work && ctx.tried.is_empty() && queue.limit().is_some() && queue.waits_for(kind(ctx))
 }
 
 /// Which nodes will do: those of a model, or one.
@@ -46,6 +46,7 @@ fn patience(ctx: &RequestContext, upstream: &Upstream) -> Patience {
         most: upstream.max_queue,
         kind: kind(ctx),
         places: upstream.places(model, only, now),
+        again: !ctx.tried.is_empty(),
     }
 }
 

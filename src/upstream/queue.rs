@@ -41,6 +41,8 @@ pub struct Queue {
 struct InLine {
     /// Who may have the same nodes. Others are not waited for.
     kind: u64,
+    /// It has lost a node.
+    again: bool,
     turn: Arc<Notify>,
 }
 
@@ -57,6 +59,9 @@ pub struct Patience {
     pub kind: u64,
     /// Places that there are.
     pub places: usize,
+    /// It had a place, whose node failed: it came before all who wait, but for others of its kind. There are no more of them
+    /// than there were places.
+    pub again: bool,
 }
 
 /// It would take too long: so long until somebody who comes now would have a place.
@@ -93,19 +98,25 @@ impl Queue {
         self.most.store(most.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Waits at the end of the line.
+    /// Waits at the end of the line, or before those who had no place yet.
     ///
     /// # Errors
     /// [`TooLong`]: as many wait as may, or the first byte would not be there in time.
     pub fn join(self: &Arc<Self>, patience: &Patience) -> Result<Waiting, TooLong> {
         let mut line = self.line.lock();
-        let before = line.iter().filter(|one| one.kind == patience.kind).count();
+        let at = match patience.again {
+            true => line.iter().take_while(|one| one.again).count(),
+            false => line.len(),
+        };
+        let before = line.range(..at).filter(|one| one.kind == patience.kind).count();
         let wait = self.wait(before + 1, patience.places);
-        if line.len() >= patience.most || !self.is_in_time(wait, patience) {
+        let full = line.len() >= patience.most && !patience.again;
+        if full || !self.is_in_time(wait, patience) {
             return Err(TooLong(wait));
         }
         let turn = Arc::new(Notify::new());
-        line.push_back(InLine { kind: patience.kind, turn: turn.clone() });
+        let Patience { kind, again, .. } = *patience;
+        line.insert(at, InLine { kind, again, turn: turn.clone() });
         self.waiting.store(line.len(), Ordering::Relaxed);
         Ok(Waiting { queue: self.clone(), kind: patience.kind, turn })
     }
@@ -178,8 +189,14 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const PATIENT: Patience =
-        Patience { left: Duration::from_secs(60), stream: true, most: 3, kind: 0, places: 2 };
+    const PATIENT: Patience = Patience {
+        left: Duration::from_secs(60),
+        stream: true,
+        most: 3,
+        kind: 0,
+        places: 2,
+        again: false,
+    };
 
     #[tokio::test]
     async fn who_came_first_is_first_and_who_leaves_is_missed_by_nobody() {

@@ -167,6 +167,30 @@ async fn who_wants_a_model_of_another_node_does_not_wait_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_loses_a_node_comes_before_those_who_wait_and_is_not_sent_away() {
+    let (one, two) = (node(&["m"]).await, node(&["m"]).await);
+    one.pause();
+    two.pause();
+    let fields = "models: [m], health: off, max_in_flight: 1, max_queue: 1";
+    let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], fields)).await;
+    let mut asking = JoinSet::new();
+    for (number, text) in ["first", "second"].into_iter().enumerate() {
+        asking.spawn(ask(&gateway, text).send());
+        eventually(|| async { chats(&one) + chats(&two) == number + 1 }).await;
+    }
+    asking.spawn(ask(&gateway, "third").send());
+    eventually(|| async { queued(&gateway).await == 1 }).await;
+    let (stays, lost) = (heard(&one), heard(&two));
+    two.kill().await;
+    eventually(|| async { queued(&gateway).await == 2 }).await;
+    one.resume();
+    for reply in within(asking.join_all()).await {
+        assert_eq!(reply.unwrap().status(), 200);
+    }
+    assert_eq!(heard(&one), [stays, lost, vec!["third".to_owned()]].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn operators_never_wait_and_a_reload_makes_room() {
     let one = node(&["m"]).await;
     one.pause();
