@@ -1,8 +1,10 @@
 //! The nodes of one run, and what they say of it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
-use super::gateway::{Killed, free, listening, simulator};
+use parking_lot::Mutex;
+use sluice::sim::{Settings, Simulator};
 
 pub(crate) const NODES: usize = 8;
 pub(crate) const SLOTS: usize = 16;
@@ -10,63 +12,96 @@ pub(crate) const PREFILL_RATE: u32 = 8_000;
 /// Tokens that the cache of one node holds.
 pub(crate) const CACHE_TOKENS: usize = 16 * 4_096;
 
-/// Nodes of their own processes, killed when they are dropped.
+/// Simulated nodes.
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<SocketAddr>,
-    _processes: Vec<Killed>,
+    there: Mutex<Vec<Option<Simulator>>>,
+    /// What nodes did that are gone, each before its end.
+    gone: Mutex<Vec<Done>>,
 }
 
-/// What all nodes did since their start.
+/// What nodes did since their start.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Done {
+    /// Tokens of prompts.
     pub(crate) asked: f64,
+    /// Of those, tokens found in the cache.
     pub(crate) found: f64,
-    /// Requests of each.
-    pub(crate) requests: Vec<f64>,
+    /// Tokens of answers.
+    pub(crate) generated: f64,
+    pub(crate) requests: f64,
+    /// From a request's arrival to its first token.
+    pub(crate) first_tokens: Vec<Duration>,
 }
 
 impl Fleet {
     pub(crate) async fn start() -> Result<Self, String> {
-        let (mut nodes, mut processes) = (Vec::new(), Vec::new());
-        let (slots, rate) = (SLOTS.to_string(), PREFILL_RATE.to_string());
-        let blocks = (CACHE_TOKENS / 16).to_string();
-        let arguments = [
-            ["--max-num-seqs", &slots],
-            ["--prefill-rate", &rate],
-            ["--num-gpu-blocks-override", &blocks],
-            ["--token-delay", "100ms"],
-            ["--max-model-len", "32768"],
-        ];
-        let mut arguments = arguments.concat();
-        arguments.push("--enable-prompt-tokens-details");
+        let (mut nodes, mut there) = (Vec::new(), Vec::new());
         for _ in 0..NODES {
-            let address = free()?;
-            processes.push(simulator(address, &arguments)?);
-            listening(address).await?;
-            nodes.push(address);
+            let node = node("127.0.0.1:0").await?;
+            nodes.push(node.addr());
+            there.push(Some(node));
         }
-        Ok(Self { nodes, _processes: processes })
+        let gone = vec![Done::default(); NODES];
+        Ok(Self { nodes, there: Mutex::new(there), gone: Mutex::new(gone) })
     }
 
-    pub(crate) async fn done(&self) -> Result<Done, String> {
-        let mut done = Done::default();
-        for node in &self.nodes {
-            let text = metrics(*node).await?;
-            done.asked += sum(&text, "vllm:prefix_cache_queries_total");
-            done.found += sum(&text, "vllm:prefix_cache_hits_total");
-            done.requests.push(sum(&text, "vllm:request_success_total"));
+    /// A node is gone at once, with all that it holds.
+    pub(crate) async fn lose(&self, at: usize) -> Result<(), String> {
+        let done = self.done_by(at).await?;
+        let node = self.there.lock()[at].take();
+        if let Some(node) = node {
+            node.kill().await;
+        }
+        self.gone.lock()[at] = done;
+        Ok(())
+    }
+
+    /// A node that was lost is back, with an empty cache.
+    pub(crate) async fn bring_back(&self, at: usize) -> Result<(), String> {
+        let back = node(&self.nodes[at].to_string()).await?;
+        self.there.lock()[at] = Some(back);
+        Ok(())
+    }
+
+    /// What each node did.
+    pub(crate) async fn done(&self) -> Result<Vec<Done>, String> {
+        let mut done = Vec::new();
+        for at in 0..NODES {
+            done.push(self.done_by(at).await?);
         }
         Ok(done)
     }
 
-    /// Tokens of answers since the start.
-    pub(crate) async fn generated(&self) -> Result<f64, String> {
-        let mut tokens = 0.0;
-        for node in &self.nodes {
-            tokens += sum(&metrics(*node).await?, "vllm:generation_tokens_total");
-        }
-        Ok(tokens)
+    async fn done_by(&self, at: usize) -> Result<Done, String> {
+        let before = self.gone.lock()[at].clone();
+        let first_tokens = self.there.lock()[at].as_ref().map(Simulator::first_tokens);
+        let Some(first_tokens) = first_tokens else { return Ok(before) };
+        let text = metrics(self.nodes[at]).await?;
+        Ok(Done {
+            asked: before.asked + sum(&text, "vllm:prefix_cache_queries_total"),
+            found: before.found + sum(&text, "vllm:prefix_cache_hits_total"),
+            generated: before.generated + sum(&text, "vllm:generation_tokens_total"),
+            requests: before.requests + sum(&text, "vllm:request_success_total"),
+            first_tokens: [before.first_tokens, first_tokens].concat(),
+        })
     }
+}
+
+async fn node(address: &str) -> Result<Simulator, String> {
+    let listener = TcpListener::bind(address).map_err(|error| error.to_string())?;
+    let settings = Settings {
+        models: vec!["m".into()],
+        max_num_seqs: SLOTS,
+        prefill_rate: PREFILL_RATE,
+        num_gpu_blocks_override: u32::try_from(CACHE_TOKENS / 16).ok(),
+        token_delay: Duration::from_millis(100),
+        max_model_len: 32_768,
+        enable_prompt_tokens_details: true,
+        record: true,
+        ..Settings::default()
+    };
+    Simulator::start(listener, settings).await.map_err(|error| error.to_string())
 }
 
 async fn metrics(node: SocketAddr) -> Result<String, String> {

@@ -2,7 +2,7 @@
 //! oracle that knows every cache.
 //!
 //! ```sh
-//! cargo bench --bench routing                              # all traces, all policies, about half an hour
+//! cargo bench --bench routing                              # all traces, all policies, about an hour
 //! cargo bench --bench routing -- chats,hot oracle,prefix_aware,round_robin
 //! cargo bench --bench routing -- chats vllm-router,sglang-router .cache/routers    # cache_aware, from PyPI
 //! cargo bench --bench routing -- overload                  # twice as much as can be done
@@ -15,6 +15,7 @@ mod fleet;
 #[path = "../failing/gateway.rs"]
 mod gateway;
 mod oracle;
+mod outcome;
 mod overload;
 mod play;
 mod trace;
@@ -22,7 +23,7 @@ mod trace;
 use std::path::Path;
 use std::process::ExitCode;
 
-use play::Outcome;
+use outcome::Outcome;
 use trace::Kind;
 
 const POLICIES: [&str; 5] =
@@ -55,14 +56,11 @@ fn main() -> ExitCode {
             }
         };
     }
-    println!(
-        "| trace | policy | found | first token p50, ms | p99, ms | busiest ÷ mean | failed |"
-    );
-    println!("|---|---|---:|---:|---:|---:|---:|");
+    println!("| trace | policy | {}", Outcome::HEAD);
     for kind in Kind::ALL.into_iter().filter(|kind| traces.iter().any(|name| name == kind.name())) {
         for policy in &policies {
             match runtime.block_on(play::run(kind, policy, routers)) {
-                Ok(outcome) => println!("{}", row(kind, policy, &outcome)),
+                Ok(outcome) => println!("| {} | {policy} | {}", kind.name(), outcome.row()),
                 Err(error) => {
                     eprintln!("error: {} by {policy}: {error}", kind.name());
                     return ExitCode::FAILURE;
@@ -71,15 +69,4 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
-}
-
-fn row(kind: Kind, policy: &str, outcome: &Outcome) -> String {
-    let [half, most] = [0.5, 0.99].map(|share| 1_000.0 * outcome.quantile(share));
-    format!(
-        "| {} | {policy} | {:.1} % | {half:.0} | {most:.0} | {:.2} | {} |",
-        kind.name(),
-        100.0 * outcome.found,
-        outcome.busiest,
-        outcome.failed
-    )
 }

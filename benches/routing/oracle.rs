@@ -16,14 +16,20 @@ struct Node {
     /// When the prompts that it has are computed.
     computed: Instant,
     running: usize,
+    lost: bool,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self { cache: Index::new(64 << 20), computed: Instant::now(), running: 0, lost: false }
+    }
 }
 
 pub(crate) struct Oracle(Mutex<Vec<Node>>);
 
 impl Oracle {
     pub(crate) fn new() -> Self {
-        let node = || Node { cache: Index::new(64 << 20), computed: Instant::now(), running: 0 };
-        Self(Mutex::new(std::iter::repeat_with(node).take(NODES).collect()))
+        Self(Mutex::new(std::iter::repeat_with(Node::new).take(NODES).collect()))
     }
 
     /// The node at which the first token of a prompt would come first.
@@ -40,8 +46,8 @@ impl Oracle {
             let computed = node.computed.saturating_duration_since(now);
             (computed + takes(node) + Duration::from_secs_f64(waits), node.running)
         };
-        let best = nodes.iter().map(wait).enumerate().min_by_key(|(_, wait)| *wait);
-        let best = best.map_or(0, |(at, _)| at);
+        let there = nodes.iter().enumerate().filter(|(_, node)| !node.lost);
+        let best = there.min_by_key(|(_, node)| wait(node)).map_or(0, |(at, _)| at);
         let node = &mut nodes[best];
         node.computed = node.computed.max(now) + takes(node);
         node.running += 1;
@@ -51,5 +57,11 @@ impl Oracle {
 
     pub(crate) fn ended(&self, node: usize) {
         self.0.lock()[node].running -= 1;
+    }
+
+    /// A node is lost, or back without all that it held.
+    pub(crate) fn lost(&self, node: usize, lost: bool) {
+        let node = &mut self.0.lock()[node];
+        *node = Node { lost, running: node.running, ..Node::new() };
     }
 }

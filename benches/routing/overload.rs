@@ -57,7 +57,7 @@ pub(crate) async fn run() -> Result<String, String> {
             _ => late += 1,
         }
     }
-    let generated = fleet.generated().await?;
+    let generated: f64 = fleet.done().await?.iter().map(|done| done.generated).sum();
     let wasted = generated - f64::from(answered * TOKENS);
     let share = f64::from(answered) / (capacity * LENGTH.as_secs_f64());
     let figures = format!(

@@ -10,14 +10,19 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::fleet::Fleet;
+use super::fleet::{Done, Fleet, NODES};
 use super::gateway::{Gateway, KEY, Killed, free, listening, spawn};
 use super::oracle::Oracle;
+use super::outcome::Outcome;
 use super::trace::{Kind, Request, text};
 
 /// How long a run takes, and how much of it is not counted: caches are empty at first.
-const LENGTH: Duration = Duration::from_secs(90);
+const LENGTH: Duration = Duration::from_secs(120);
 const WARM_UP: Duration = Duration::from_secs(35);
+
+/// When a node is lost, and when it is back.
+const LOST: Duration = Duration::from_secs(50);
+const BACK: Duration = Duration::from_secs(80);
 
 /// Probes that tell the size of a cache before much is asked.
 const FIELDS: &str = "health: { interval: 1s }";
@@ -25,26 +30,8 @@ const FIELDS: &str = "health: { interval: 1s }";
 /// How long a router takes until it has found its nodes.
 const ROUTER_START: Duration = Duration::from_secs(15);
 
-/// What came of a run, but for its beginning.
-pub(crate) struct Outcome {
-    /// To the first token, in seconds, sorted.
-    first_tokens: Vec<f64>,
-    /// Of the tokens of all prompts.
-    pub(crate) found: f64,
-    /// Requests of the node with the most, by the mean.
-    pub(crate) busiest: f64,
-    pub(crate) failed: usize,
-}
-
-impl Outcome {
-    pub(crate) fn quantile(&self, share: f64) -> f64 {
-        let at = (share * self.first_tokens.len() as f64) as usize;
-        self.first_tokens
-            .get(at.min(self.first_tokens.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or(0.0)
-    }
-}
+/// What ends a whole answer.
+const END: &[u8] = b"data: [DONE]\n\n";
 
 /// Who chooses the node.
 enum Chooser {
@@ -53,8 +40,18 @@ enum Chooser {
     Router(SocketAddr, #[expect(dead_code, reason = "it is killed when it is dropped")] Killed),
 }
 
+/// How a request ended.
+pub(crate) enum Told {
+    /// With all of its answer; how long the first of it took.
+    Whole(Duration),
+    /// After the first of its answer.
+    Cut(Duration),
+    /// Without an answer.
+    Failed,
+}
+
 pub(crate) async fn run(kind: Kind, policy: &str, routers: &Path) -> Result<Outcome, String> {
-    let fleet = Fleet::start().await?;
+    let fleet = Arc::new(Fleet::start().await?);
     let chooser = Arc::new(match policy {
         "oracle" => Chooser::Oracle(Oracle::new(), fleet.nodes.clone()),
         "vllm-router" | "sglang-router" => {
@@ -67,8 +64,11 @@ pub(crate) async fn run(kind: Kind, policy: &str, routers: &Path) -> Result<Outc
         }
     });
     let client = reqwest::Client::new();
-    let (began, mut asking) = (Instant::now(), JoinSet::new());
-    let mut before = None;
+    let (began, mut asking, mut fate) = (Instant::now(), JoinSet::new(), JoinSet::new());
+    if kind == Kind::Lost {
+        fate.spawn(lose_one(fleet.clone(), chooser.clone(), began));
+    }
+    let mut before: Option<Vec<Done>> = None;
     for request in kind.requests(LENGTH) {
         tokio::time::sleep_until((began + request.at).into()).await;
         let counts = request.at >= WARM_UP;
@@ -79,22 +79,28 @@ pub(crate) async fn run(kind: Kind, policy: &str, routers: &Path) -> Result<Outc
         asking.spawn(async move { (counts, ask(&client, &chooser, &request).await) });
     }
     let ended = asking.join_all().await;
-    let (before, after) = (before.unwrap_or_default(), fleet.done().await?);
-    let counted = || ended.iter().filter(|(counts, _)| *counts).map(|(_, told)| told);
-    let mut first_tokens: Vec<f64> =
-        counted().filter_map(|told| told.as_ref().ok()).map(Duration::as_secs_f64).collect();
-    first_tokens.sort_by(f64::total_cmp);
-    let failed = counted().filter(|told| told.is_err()).count();
-    let requests =
-        after.requests.iter().zip(&before.requests).map(|(after, before)| after - before);
-    let requests: Vec<f64> = requests.collect();
-    let mean = requests.iter().sum::<f64>() / requests.len() as f64;
-    Ok(Outcome {
-        first_tokens,
-        found: (after.found - before.found) / (after.asked - before.asked),
-        busiest: requests.iter().fold(0.0, |most, one| f64::max(most, *one)) / mean,
-        failed,
-    })
+    for told in fate.join_all().await {
+        told?;
+    }
+    let told = ended.into_iter().filter(|(counts, _)| *counts).map(|(_, told)| told);
+    Ok(Outcome::new(&before.unwrap_or_default(), &fleet.done().await?, told))
+}
+
+/// The last node is gone for a while.
+async fn lose_one(fleet: Arc<Fleet>, chooser: Arc<Chooser>, began: Instant) -> Result<(), String> {
+    let at = NODES - 1;
+    let tell = |lost| {
+        if let Chooser::Oracle(oracle, _) = &*chooser {
+            oracle.lost(at, lost);
+        }
+    };
+    tokio::time::sleep_until((began + LOST).into()).await;
+    tell(true);
+    fleet.lose(at).await?;
+    tokio::time::sleep_until((began + BACK).into()).await;
+    fleet.bring_back(at).await?;
+    tell(false);
+    Ok(())
 }
 
 /// A router of PyPI's with its own policy of this kind.
@@ -120,12 +126,8 @@ async fn router(
     Ok((address, process))
 }
 
-/// Asks, and waits for all of the answer; how long its first token took.
-async fn ask(
-    client: &reqwest::Client,
-    chooser: &Chooser,
-    request: &Request,
-) -> Result<Duration, String> {
+/// Asks, and waits for all of the answer.
+async fn ask(client: &reqwest::Client, chooser: &Chooser, request: &Request) -> Told {
     let parts = request.prompt.iter().map(|(name, words)| text(name, *words));
     let prompt: String = parts.collect();
     let body = json!({
@@ -143,23 +145,34 @@ async fn ask(
         }
     };
     let request = client.post(url).bearer_auth(KEY).header("x-session-id", &request.session);
-    let told = first_token(request.json(&body), began).await;
+    let told = hear(request.json(&body), began).await;
     if let Some((oracle, at)) = at {
         oracle.ended(at);
     }
     told
 }
 
-async fn first_token(request: reqwest::RequestBuilder, began: Instant) -> Result<Duration, String> {
-    let reply = request.send().await.map_err(|error| error.to_string())?;
+async fn hear(request: reqwest::RequestBuilder, began: Instant) -> Told {
+    let Ok(reply) = request.send().await else { return Told::Failed };
     if reply.status() != 200 {
-        return Err(format!("status {}", reply.status()));
+        return Told::Failed;
     }
     let mut pieces = reply.bytes_stream();
-    let mut first = None;
+    let (mut first, mut last) = (None, Vec::new());
     while let Some(piece) = pieces.next().await {
-        piece.map_err(|error| error.to_string())?;
-        first.get_or_insert_with(|| began.elapsed());
+        match (piece, first) {
+            (Ok(piece), _) => {
+                first.get_or_insert_with(|| began.elapsed());
+                last.extend_from_slice(&piece);
+                last.drain(..last.len().saturating_sub(END.len()));
+            }
+            (Err(_), Some(first)) => return Told::Cut(first),
+            (Err(_), None) => return Told::Failed,
+        }
     }
-    first.ok_or_else(|| "nothing came".to_owned())
+    match first {
+        Some(first) if last == END => Told::Whole(first),
+        Some(first) => Told::Cut(first),
+        None => Told::Failed,
+    }
 }

@@ -23,10 +23,13 @@ pub(crate) enum Kind {
     Nothing,
     /// Every prompt begins alike.
     Hot,
+    /// Chats, while a node is lost, and comes back with nothing in its cache.
+    Lost,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Chats, Self::Documents, Self::Nothing, Self::Hot];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Chats, Self::Documents, Self::Nothing, Self::Hot, Self::Lost];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -34,13 +37,14 @@ impl Kind {
             Self::Documents => "documents",
             Self::Nothing => "nothing",
             Self::Hot => "hot",
+            Self::Lost => "lost",
         }
     }
 
     /// Requests a second: about two thirds of what all nodes can do with a good choice.
     fn rate(self) -> f64 {
         match self {
-            Self::Chats => 32.0,
+            Self::Chats | Self::Lost => 32.0,
             Self::Documents => 11.0,
             Self::Nothing => 24.0,
             Self::Hot => 50.0,
@@ -51,7 +55,7 @@ impl Kind {
     pub(crate) fn requests(self, length: Duration) -> Vec<Request> {
         let mut dice = Dice(0x5EED);
         let mut requests = match self {
-            Self::Chats => chats(self.rate(), length, &mut dice),
+            Self::Chats | Self::Lost => chats(self.rate(), length, &mut dice),
             _ => self.alone(length, &mut dice),
         };
         requests.sort_by_key(|request| request.at);

@@ -149,6 +149,12 @@ impl Simulator {
         self.node.record.as_ref().map(seen::Record::all).unwrap_or_default()
     }
 
+    /// How long the first token of each answer took from the arrival of its request, oldest first: of the last 100,000.
+    /// Empty unless [`Settings::record`] is on.
+    pub fn first_tokens(&self) -> Vec<Duration> {
+        self.node.engine.first_tokens()
+    }
+
     /// How many requests there are and were, as of now.
     pub fn counts(&self) -> Counts {
         *self.node.counts.borrow()

@@ -117,7 +117,8 @@ pub struct Settings {
     /// The machine's own name, which Ollama takes as a `Host` like `localhost`. Default: none.
     #[arg(skip)]
     pub host_name: Option<String>,
-    /// Whether requests are kept for [`Simulator::requests`](super::Simulator::requests). Default: no.
+    /// Whether requests are kept for [`Simulator::requests`](super::Simulator::requests), and times for
+    /// [`Simulator::first_tokens`](super::Simulator::first_tokens). Default: no.
     #[arg(skip)]
     pub record: bool,
 }

@@ -14,9 +14,10 @@ use crate::wire::usage::PromptUsage;
 /// it will make cost a node as much as reading some thousand.
 const REQUEST_BYTES: u64 = 4_096;
 
-/// The same, where it is known what is to be computed: other requests make an answer slower, not later. Of 256 to 8,192, by
-/// `sluice simulate`, what is above 1,024 makes first tokens later: at 4,096, 1.2 times where nothing is shared (p99).
-const RUNNING_BYTES: u64 = 1_024;
+/// The same, where it is known what is to be computed: other requests make an answer slower, not later. Four times as much
+/// takes chats from nodes that hold more of them (`benches/routing`: half of the first tokens came 1.14 times as late as with
+/// an oracle, and 1.04 times with this); a fourth of it leaves the nodes' shares of requests less even.
+const RUNNING_BYTES: u64 = 256;
 
 /// Prompts that tell how fast a node computes them, in bytes: of shorter ones the time goes elsewhere.
 const TELLING_BYTES: u64 = 8 * 1_024;

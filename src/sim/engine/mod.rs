@@ -14,6 +14,7 @@ mod signal;
 mod tests;
 mod totals;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -70,10 +71,15 @@ pub(super) struct CacheConfig {
     pub(super) blocks_named: Option<u32>,
 }
 
+/// Times to first tokens that are kept: the last ones, more than a bench has.
+const FIRST_TOKENS_MAX: usize = 100_000;
+
 struct State {
     batch: Batch,
     totals: Totals,
     health: Health,
+    /// Times to first tokens, oldest first. None: they are not kept.
+    first_tokens: Option<VecDeque<Duration>>,
 }
 
 /// What an engine is doing, at one moment.
@@ -112,6 +118,7 @@ impl Engine {
             batch: Batch::new(settings.slots(), settings.prefill_rate, cache),
             totals: Totals::new(settings.max_model_len),
             health: Health::Serves,
+            first_tokens: settings.record.then(VecDeque::new),
         };
         Self {
             state: Mutex::new(state),
@@ -170,6 +177,11 @@ impl Engine {
         }
     }
 
+    /// Times to first tokens, oldest first, where they are kept.
+    pub(super) fn first_tokens(&self) -> Vec<Duration> {
+        self.lock().first_tokens.iter().flatten().copied().collect()
+    }
+
     /// Takes a request.
     ///
     /// # Errors
@@ -199,7 +211,7 @@ impl Engine {
     /// How far a request has come. It must not have left.
     fn progress(&self, ticket: Ticket) -> Progress {
         let now = Instant::now();
-        let State { batch, totals, .. } = &mut *self.lock();
+        let State { batch, totals, first_tokens, .. } = &mut *self.lock();
         let Some(running) = batch.running(ticket) else { return Progress::Queued };
         if running.answered.is_none() {
             if now < running.due() {
@@ -207,7 +219,14 @@ impl Engine {
             }
             running.answered = Some(now);
             let prompt = (running.request.sequence.prompt, running.cached);
-            totals.first_token(prompt, now - running.request.arrived);
+            let after = now - running.request.arrived;
+            totals.first_token(prompt, after);
+            if let Some(kept) = first_tokens {
+                kept.push_back(after);
+                while kept.len() > FIRST_TOKENS_MAX {
+                    kept.pop_front();
+                }
+            }
         }
         Progress::Answers(running.cached)
     }

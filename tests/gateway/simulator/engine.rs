@@ -153,7 +153,8 @@ async fn nothing_is_found_where_prefixes_are_not_cached() {
 #[tokio::test]
 async fn the_first_token_comes_after_the_prompts_before_it_and_sooner_when_it_is_cached() {
     // 408 tokens for each prompt, a quarter of a second.
-    let node = Node::with(Settings { prefill_rate: 1_632, ..Settings::default() }).await;
+    let node =
+        Node::with(Settings { prefill_rate: 1_632, record: true, ..Settings::default() }).await;
     let prefill = Duration::from_millis(250);
     let timed = async |who: &str| {
         let begun = Instant::now();
@@ -162,7 +163,11 @@ async fn the_first_token_comes_after_the_prompts_before_it_and_sooner_when_it_is
     };
     let (one, other) = tokio::join!(timed("a"), timed("b"));
     assert!(one.min(other) >= prefill && one.max(other) >= 2 * prefill, "{one:?} {other:?}");
-    assert!(timed("a").await < one.max(other), "all but the last block was found");
+    let third = timed("a").await;
+    assert!(third < one.max(other), "all but the last block was found");
+    let told = node.sim.first_tokens();
+    assert!(told.len() == 3 && told[0] >= prefill && told[1] >= 2 * prefill, "{told:?}");
+    assert!(told[2] <= third, "{told:?} {third:?}");
 }
 
 #[tokio::test]
