@@ -93,12 +93,15 @@ enum Rank {
 /// Bounded Loads).
 const LOAD_OVER_MEAN: f64 = 1.25;
 
+/// What it may have in any case: of an answer that its client has just read, the place may not be free yet.
+const LOAD_IN_ANY_CASE: f64 = 2.0;
+
 /// The best so far.
 struct Best<'m> {
     member: &'m Arc<Member>,
     rank: Rank,
-    /// Lower is better.
-    score: u64,
+    /// Lower is better: of what takes equally long, the emptier cache.
+    score: (u64, u64),
     /// What the request weighs there.
     weight: u64,
 }
@@ -223,7 +226,8 @@ impl View {
                 let loads = members.iter().filter(takes_work).map(|one| one.node.load.all());
                 let (nodes, all) = loads
                     .fold((0.0, 1.0), |(nodes, all), load| (nodes + 1.0, all + f64::from(load)));
-                Self::Session(hash, (all / f64::max(nodes, 1.0) * LOAD_OVER_MEAN).ceil())
+                let most = (all / f64::max(nodes, 1.0) * LOAD_OVER_MEAN).ceil();
+                Self::Session(hash, most.max(LOAD_IN_ANY_CASE))
             }
             (Balance::PrefixAware, Affinity::Prompt(chain)) => {
                 let held = members.first().map(|one| one.node.prefixes.held(chain));
@@ -243,8 +247,8 @@ impl View {
         }
     }
 
-    fn score(&self, node: &Node, (turn, weight): (usize, u64), now: Instant) -> u64 {
-        match self {
+    fn score(&self, node: &Node, (turn, weight): (usize, u64), now: Instant) -> (u64, u64) {
+        let score = match self {
             Self::Load => node.load.total(),
             Self::Turn => u64::try_from(turn).unwrap_or(u64::MAX),
             // Rendezvous hashing (Thaler, Ravishankar): who leaves takes none of the others' sessions along.
@@ -255,8 +259,9 @@ impl View {
                     false => (1 << 63) | u64::from(load),
                 }
             }
-            Self::Prompt(..) => node.load.ahead(now) + weight,
-        }
+            Self::Prompt(..) => return (node.load.ahead(now) + weight, node.room.used()),
+        };
+        (score, 0)
     }
 }
 
@@ -307,7 +312,7 @@ impl Best<'_> {
             None => Place::take(node.clone(), self.weight, trial, now),
         };
         if let (Affinity::Prompt(chain), Some(number)) = (wish.affinity, node.number) {
-            node.prefixes.note(number, chain, node.room.bytes());
+            node.room.holds(node.prefixes.note(number, chain, node.room.bytes()));
             return Some(place.holding_of(chain.bytes()));
         }
         Some(place)
@@ -347,6 +352,36 @@ mod tests {
                 assert!((50..200).contains(&picks[back]), "{policy:?} {back}: {picks:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_session_stays_where_one_request_is_under_way_and_leaves_where_there_are_more() {
+        let (members, turn, now) = (members(4), Turn::default(), Instant::now());
+        let rules = Rules { policy: Balance::ConsistentHash, most: None };
+        let wish = Wish { affinity: Affinity::Session(7), ..Wish::ANY };
+        let pick = || turn.pick(&members, rules, &wish, now).unwrap();
+        let [first, second, third] = [pick(), pick(), pick()];
+        assert!(Arc::ptr_eq(first.node(), second.node()));
+        assert!(!Arc::ptr_eq(first.node(), third.node()));
+    }
+
+    #[test]
+    fn prompts_that_have_nothing_in_common_fill_all_caches_also_where_nobody_waits() {
+        let (members, turn, now) = (members(2), Turn::default(), Instant::now());
+        let rules = Rules { policy: Balance::PrefixAware, most: None };
+        let text = "a question that nobody else has ".repeat(40);
+        let mut picks = [0; 2];
+        for number in 0..40 {
+            let chain = Chain::new("m", [format!("{number} {text}").as_bytes()]);
+            let wish = Wish { affinity: Affinity::Prompt(&chain), ..Wish::ANY };
+            let at = |place: &Place| usize::from(Arc::ptr_eq(place.node(), &members[1].node));
+            let first = at(&turn.pick(&members, rules, &wish, now).unwrap());
+            picks[first] += 1;
+            // It is asked again where it was, as often as makes the turns even.
+            let again = turn.pick(&members, rules, &wish, now).unwrap();
+            assert_eq!(at(&again), first);
+        }
+        assert_eq!(picks, [20, 20]);
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl Node {
     /// It may have been started anew: nothing is believed of what it held.
     pub fn lost_cache(&self) {
         self.number.into_iter().for_each(|number| self.prefixes.forget(number));
+        self.room.holds(0);
     }
 
     /// Takes note whether a try reached it.

@@ -121,8 +121,8 @@ impl Index {
         held
     }
 
-    /// `node`, whose cache holds `room` bytes, gets a prompt.
-    pub fn note(&mut self, node: Number, chain: &Chain, room: u64) {
+    /// `node`, whose cache holds `room` bytes, gets a prompt. Gives how many bytes are in there now.
+    pub fn note(&mut self, node: Number, chain: &Chain, room: u64) -> u64 {
         // The end first, so that it goes before the beginning without which it is of no use.
         for block in chain.blocks().iter().rev() {
             self.use_block(node, block);
@@ -130,6 +130,7 @@ impl Index {
         while self.cache(node).bytes > room {
             self.drop_oldest(node);
         }
+        self.cache(node).bytes
     }
 
     /// Forgets some of what `node` holds; true where there is more.

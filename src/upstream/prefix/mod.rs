@@ -36,14 +36,14 @@ impl Prefixes {
         self.index.get().map(|index| index.lock().held(chain)).unwrap_or_default()
     }
 
-    /// The prompt goes to `node`, whose cache holds `room` bytes of prompts, where that is known.
-    pub fn note(&self, node: Number, chain: &Chain, room: Option<u64>) {
+    /// The prompt goes to `node`, whose cache holds `room` bytes of prompts, where that is known. Gives how many are in there now.
+    pub fn note(&self, node: Number, chain: &Chain, room: Option<u64>) -> u64 {
         if room == Some(0) {
             // It finds nothing again.
-            return;
+            return 0;
         }
         let index = self.index.get_or_init(|| Mutex::new(Index::new(self.budget)));
-        index.lock().note(node, chain, room.unwrap_or(u64::MAX));
+        index.lock().note(node, chain, room.unwrap_or(u64::MAX))
     }
 
     /// What `node` held is gone.

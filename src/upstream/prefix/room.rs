@@ -40,6 +40,8 @@ pub struct Room {
     token_bytes: Estimate,
     /// [`FIT_LIKELY`].
     fit: Estimate,
+    /// Bytes of prompts that were in it when one was last sent there.
+    used: AtomicU64,
 }
 
 impl Default for Room {
@@ -48,6 +50,7 @@ impl Default for Room {
             tokens: AtomicU64::new(UNKNOWN),
             token_bytes: Estimate::of(TOKEN_BYTES),
             fit: Estimate::of(1.0),
+            used: AtomicU64::new(0),
         }
     }
 }
@@ -58,6 +61,16 @@ impl Room {
         let tokens = self.tokens.load(Ordering::Relaxed);
         let bytes = || whole(about(tokens) * self.token_bytes.get() * self.fit.get());
         (tokens != UNKNOWN).then(bytes)
+    }
+
+    /// Bytes of prompts in it, as of the last one that was sent there.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes of prompts are in it now.
+    pub fn holds(&self, used: u64) {
+        self.used.store(used, Ordering::Relaxed);
     }
 
     /// The node said how many tokens its cache holds.
