@@ -19,8 +19,10 @@ use criterion::Criterion;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde::de::IgnoredAny;
 use sluice::access::keys;
+use sluice::access::limits::{Account, Part};
 use sluice::config::{
-    self, Balance, Environment, Kind, NodeUrl, Nodes, Source, UpstreamConfig, with_defaults,
+    self, Balance, Day, Environment, KeyLimits, Kind, NodeUrl, Nodes, Source, UpstreamConfig,
+    with_defaults,
 };
 use sluice::gateway::Snapshot;
 use sluice::gateway::access_log::{Line, Who};
@@ -86,6 +88,7 @@ fn steps() -> Vec<Step> {
     let mut steps = admission(&snapshot);
     steps.extend([1 << 10, 64 << 10, 1 << 20].into_iter().flat_map(body));
     steps.extend(prompt());
+    steps.push(limits());
     steps.push(events());
     steps.push(access_log(&snapshot));
     steps
@@ -203,6 +206,19 @@ fn prompt() -> Vec<Step> {
             black_box(pick(black_box(&picked)).is_trial());
         }),
     ]
+}
+
+/// A key with every limit, asked for again and again.
+fn limits() -> Step {
+    const BEGAN: u64 = 1_800_000_000_000;
+    let some = Some(1_000_000_000);
+    let limits = KeyLimits { rpm: some, rpd: some, concurrent: some, day: Day::Rolling };
+    let (account, mut now) = (Arc::<Account>::default(), BEGAN);
+    step("limits: a decision, and the place given back", move || {
+        now += 1;
+        let (admitted, standing) = account.take(black_box(&limits), Part::All, now);
+        black_box((admitted.is_ok(), standing));
+    })
 }
 
 fn events() -> Step {

@@ -17,6 +17,7 @@ die() {
 have() {
   case $1 in
   libc6-dev) printf '#include <stdio.h>\nint main(void){return 0;}\n' | cc -x c -o /dev/null - 2>/dev/null ;;
+  nginx-light) [[ -x /usr/sbin/nginx ]] || command -v nginx >/dev/null ;;
   gcc) command -v cc >/dev/null ;;
   python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
   *) command -v "$1" >/dev/null ;;

@@ -1,9 +1,13 @@
 //! Why a caller is turned away: one enum; status, code and body follow from it and from nothing else.
 
+mod exceeded;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
+
+pub use exceeded::{Exceeded, Limit, in_words};
 
 use crate::names::ModelName;
 
@@ -55,6 +59,8 @@ pub enum Refusal {
     },
     /// The client did not send its body in time.
     ClientTooSlow,
+    /// The key has asked for as much as it may.
+    Exceeded(Exceeded),
     /// All the memory for request bodies is taken.
     Overloaded,
     /// Every node has as much to do as it may, and waiting would take too long.
@@ -130,6 +136,7 @@ impl Refusal {
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Exceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded | Self::Busy { .. } | Self::Draining | Self::NoHealthyNode { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -155,6 +162,7 @@ impl Refusal {
             Self::Malformed { code, .. } => code,
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::ClientTooSlow => "request_timeout",
+            Self::Exceeded(exceeded) => exceeded.code(),
             Self::Overloaded | Self::Busy { .. } => "overloaded",
             Self::Draining => "draining",
             Self::NoHealthyNode { .. } => "no_healthy_node",
@@ -214,6 +222,7 @@ impl Refusal {
                     .into()
             }
             Self::ClientTooSlow => "The request body did not arrive in time.".into(),
+            Self::Exceeded(exceeded) => exceeded.message(),
             Self::Overloaded => "The gateway holds as much as it may. Try again shortly.".into(),
             Self::Busy { .. } => {
                 "Every node has as much to do as it may. Try again shortly.".into()
@@ -238,6 +247,23 @@ impl Refusal {
             Self::Overloaded | Self::Draining => Some(RETRY_AFTER_SECONDS),
             Self::NoHealthyNode { wait } => Some(whole_seconds(wait.unwrap_or_default())),
             Self::Busy { wait } => Some(whole_seconds(*wait)),
+            Self::Exceeded(exceeded) => Some(whole_seconds(exceeded.wait)),
+            _ => None,
+        }
+    }
+
+    /// Milliseconds for `retry-after-ms`, which SDKs read before `Retry-After`.
+    pub fn retry_after_millis(&self) -> Option<u64> {
+        match self {
+            Self::Exceeded(exceeded) => u64::try_from(exceeded.wait.as_millis()).ok(),
+            _ => None,
+        }
+    }
+
+    /// Where coming back helps only tomorrow, SDKs are told not to wait for it: some sleep as long as they are told.
+    pub fn should_retry(&self) -> Option<bool> {
+        match self {
+            Self::Exceeded(exceeded) if exceeded.limit.is_daily() => Some(false),
             _ => None,
         }
     }
@@ -286,6 +312,7 @@ impl Refusal {
 
     fn openai_type(&self) -> &'static str {
         match self.status().as_u16() {
+            _ if let Self::Exceeded(exceeded) = self => exceeded.openai_type(),
             403 if !matches!(self, Self::UnknownKey { .. }) => "permission_error",
             400..=499 => "invalid_request_error",
             _ => "server_error",
@@ -299,6 +326,7 @@ impl Refusal {
             403 => "permission_error",
             404 => "not_found_error",
             413 => "request_too_large",
+            429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             503 => "overloaded_error",
             504 => "timeout_error",

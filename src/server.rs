@@ -24,9 +24,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::access::keys::Fingerprints;
+use crate::access::limits::Clock;
+use crate::access::passes::Passes;
 use crate::admin::Admin;
-use crate::config::Settings;
-use crate::config::Source;
+use crate::config::{Settings, Source, secret};
 use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
 use crate::metrics::{Metrics, Reading, Readings};
 use crate::reload::{NotTaken, Reloader};
@@ -80,6 +81,9 @@ pub enum CannotStart {
     /// The metrics.
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The secret of `authz_secret_file`.
+    #[error("authz_secret_file: {0}")]
+    Secret(String),
     /// No randomness.
     #[error("the system has no randomness")]
     Randomness,
@@ -129,6 +133,7 @@ impl Server {
         let client = Arc::new(Client::new(ca_file(&settings)));
         let (refresher, refreshes) = Refresher::new();
         let drain = Drain::new(metrics.in_flight.clone());
+        let clock = Clock::start();
         let gateway = Gateway {
             live: live.clone(),
             limits: limits(&settings),
@@ -142,6 +147,8 @@ impl Server {
             drain: drain.clone(),
             access_log: access_log.0.clone(),
             retries: RetryBudget::new(Instant::now()),
+            clock,
+            passes: passes(&settings)?,
         };
         let (stop_accepting, stopping) = watch::channel(false);
         let (reload, asked) = mpsc::channel(1);
@@ -164,6 +171,7 @@ impl Server {
         let probed = live.clone();
         tasks.spawn(probes::run(move || probed.load().upstreams.clone(), client));
         tasks.spawn(follow_names(live.clone()));
+        tasks.spawn(forget_idle_keys(live.clone(), clock));
         let (access_log, log_writer) = access_log;
         Ok(Self { live, metrics, drain, reload, stop_accepting, tasks, access_log, log_writer })
     }
@@ -206,12 +214,19 @@ fn limits(settings: &Settings) -> Limits {
         max_timeout: settings.max_timeout,
         max_body_bytes: settings.max_body_bytes,
         invalid_key_status: settings.invalid_key_status,
+        authz_limit_status: settings.authz_limit_status,
         client_timeout: settings.client_timeout,
         write_timeout: settings.write_timeout,
         keepalive_timeout: settings.keepalive_timeout,
         log_prompts: settings.log_prompts,
         sse_keepalive: settings.sse_keepalive,
     }
+}
+
+fn passes(settings: &Settings) -> Result<Passes, CannotStart> {
+    let secret = settings.authz_secret_file.as_deref().map(secret::read).transpose();
+    let secret = secret.map_err(CannotStart::Secret)?;
+    Passes::new(secret.as_ref().map(String::as_bytes)).map_err(|_| CannotStart::Randomness)
 }
 
 /// As Pingora wants it.
@@ -269,6 +284,17 @@ fn node_readings(registry: Arc<Registry>) -> Readings {
         nodes: registry.nodes().iter().map(|node| node.reading(Instant::now())).collect(),
         prefix_bytes: registry.prefixes().bytes(),
     })
+}
+
+/// How often memory of keys that ask no more is let go of.
+const IDLE_KEYS: Duration = Duration::from_secs(15 * 60);
+
+/// Lets go of memory in which nothing of a key's is counted any more.
+async fn forget_idle_keys(live: Arc<ArcSwap<Snapshot>>, clock: Clock) {
+    loop {
+        tokio::time::sleep(IDLE_KEYS).await;
+        live.load_full().keys.shrink(clock.at(Instant::now()));
+    }
 }
 
 /// Looks the names of nodes in use up again and again, and forgets habits of theirs that were not seen for long.

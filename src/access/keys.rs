@@ -10,7 +10,8 @@ use ring::rand::SecureRandom;
 use ring::{digest, hmac, rand};
 use subtle::ConstantTimeEq;
 
-use crate::config::KeyConfig;
+use super::limits::Account;
+use crate::config::{KeyConfig, KeyLimits};
 use crate::names::KeyName;
 
 /// The headers that may carry a credential, in the order in which they decide (SPEC 3).
@@ -30,6 +31,10 @@ pub struct Key {
     pub inference: bool,
     /// May operate nodes and see details.
     pub admin: bool,
+    /// How often it may ask.
+    pub limits: KeyLimits,
+    /// How often it did.
+    pub account: Arc<Account>,
     sha256: [u8; digest::SHA256_OUTPUT_LEN],
     models: Option<Vec<String>>,
     expires: Option<SystemTime>,
@@ -42,6 +47,8 @@ impl Key {
             name: "anyone".into(),
             inference: true,
             admin: true,
+            limits: KeyLimits::default(),
+            account: Arc::default(),
             sha256: [0; digest::SHA256_OUTPUT_LEN],
             models: None,
             expires: None,
@@ -121,12 +128,25 @@ pub struct KeyStore {
 }
 
 impl KeyStore {
-    /// Builds the store.
-    pub fn new(keys: &[KeyConfig]) -> Self {
+    /// Builds the store. What a key took `before` counts for the key that now has its name.
+    pub fn new(keys: &[KeyConfig], before: Option<&Self>) -> Self {
+        let accounts: HashMap<&str, &Arc<Key>> = before
+            .into_iter()
+            .flat_map(|before| before.keys.values())
+            .map(|key| (key.name.as_str(), key))
+            .collect();
+        let account = |config: &KeyConfig| {
+            let key = accounts.get(config.name.as_str());
+            // What was counted in days of another kind cannot be told in these.
+            let kept = key.filter(|key| key.limits.day == config.limits.day);
+            kept.map(|key| key.account.clone()).unwrap_or_default()
+        };
         let key = |config: &KeyConfig| Key {
             name: config.name.clone(),
             inference: config.inference,
             admin: config.admin,
+            limits: config.limits,
+            account: account(config),
             sha256: config.sha256,
             models: config.models.clone(),
             expires: config.expires,
@@ -153,6 +173,11 @@ impl KeyStore {
     /// The key of that name, whether it has expired or not.
     pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
         self.keys.values().find(|key| key.name.as_str() == name)
+    }
+
+    /// Lets go of memory in which nothing is counted any more.
+    pub fn shrink(&self, now: u64) {
+        self.keys.values().for_each(|key| key.account.shrink(&key.limits, now));
     }
 
     /// What keys are called, in no order.
@@ -216,15 +241,19 @@ mod tests {
 
     fn store(expires: Option<SystemTime>) -> KeyStore {
         let hash = digest::digest(&digest::SHA256, b"secret");
-        KeyStore::new(&[KeyConfig {
-            name: "team".into(),
-            sha256: hash.as_ref().try_into().unwrap(),
-            models: Some(vec!["llama-*".into()]),
-            inference: true,
-            admin: false,
-            expires,
-            declared: Declared::Entry(0),
-        }])
+        KeyStore::new(
+            &[KeyConfig {
+                name: "team".into(),
+                sha256: hash.as_ref().try_into().unwrap(),
+                models: Some(vec!["llama-*".into()]),
+                inference: true,
+                admin: false,
+                expires,
+                limits: KeyLimits::default(),
+                declared: Declared::Entry(0),
+            }],
+            None,
+        )
     }
 
     #[test]

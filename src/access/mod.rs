@@ -1,4 +1,7 @@
-//! Who may come in, and to what.
+//! Who may come in, to what, and how often.
 
 pub mod keys;
+pub mod limits;
+pub mod passes;
 pub mod permission;
+pub mod ring;

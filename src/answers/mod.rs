@@ -1,5 +1,6 @@
 //! What the gateway answers itself: values, written to nobody here.
 
+pub mod authz;
 pub mod health;
 pub mod info;
 pub mod models;

@@ -62,6 +62,9 @@ pub const NODES_MAX: usize = 256;
 /// Models that one may fall back to: each is tried while the client waits.
 pub const FALLBACKS_MAX: usize = 16;
 
+/// Highest limit of a key: what no key reaches is left out.
+pub const LIMIT_MAX: u64 = 1_000_000_000;
+
 /// From one probe of a node to the next: a dead node is noticed within 15 s, and its engine does not feel the question.
 pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 /// The answer to a probe: as long as connecting may take; an engine that lives answers in milliseconds.

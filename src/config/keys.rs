@@ -7,16 +7,16 @@ use chrono::DateTime;
 use ring::digest::{SHA256, digest};
 use serde_yaml::Value;
 
-use super::defaults::MODEL_BYTES_MAX;
-use super::raw::RawKey;
+use super::defaults::{LIMIT_MAX, MODEL_BYTES_MAX};
+use super::raw::{RawKey, RawLimits, Whole};
 use super::report::{At, Fault, Report};
 use super::typed::{Entry, texts, typed};
 use super::upstreams::KeyFiles;
-use super::{Declared, KeyConfig, values};
+use super::{Day, Declared, KeyConfig, KeyLimits, values};
 use crate::names::KeyName;
 
 /// What else a name may hold: it goes into logs, metrics and a header.
-const NAME_CHARACTERS: &str = "._-@+/:";
+pub(super) const NAME_CHARACTERS: &str = "._-@+/:";
 
 /// The keys so far.
 #[derive(Default)]
@@ -153,6 +153,7 @@ fn key(
         None => (true, false),
     };
     let expires = raw.expires.map(|text| report.take(&at.key("expires"), &text, expiry(&text)));
+    let limits = raw.limits.map(|raw| limits(&raw, &at.key("limits"), report));
     Some(KeyConfig {
         name: name?,
         sha256: hash?,
@@ -160,8 +161,36 @@ fn key(
         inference,
         admin,
         expires: expires.flatten(),
+        limits: limits.unwrap_or_default(),
         declared,
     })
+}
+
+fn limits(raw: &RawLimits, at: &At<'_>, report: &mut Report) -> KeyLimits {
+    let mut limit = |field: &str, whole: Option<Whole>| {
+        let Whole(number) = whole?;
+        report.take(&at.key(field), &number.to_string(), limit(number))
+    };
+    KeyLimits {
+        rpm: limit("rpm", raw.rpm),
+        rpd: limit("rpd", raw.rpd),
+        concurrent: limit("concurrent", raw.concurrent),
+        day: raw
+            .day
+            .as_ref()
+            .and_then(|text| day(text, &at.key("day"), report))
+            .unwrap_or_default(),
+    }
+}
+
+fn day(text: &str, at: &At<'_>, report: &mut Report) -> Option<Day> {
+    report.take(at, text, values::one_of(text, &[("rolling", Day::Rolling), ("utc", Day::Utc)]))
+}
+
+/// A limit that can be reached and kept.
+pub(super) fn limit(number: u64) -> Result<u32, Fault> {
+    let number = values::within(number, 1..=LIMIT_MAX)?;
+    u32::try_from(number).map_err(|_| Fault::from("this is too much"))
 }
 
 fn patterns(list: Vec<Value>, at: &At<'_>, report: &mut Report) -> Vec<String> {

@@ -9,8 +9,11 @@ use super::environment::Environment;
 use super::keys::{Keys, Places, sha256};
 use super::report::{At, Fault, Report};
 use super::routes::{Line, Routes, address_and_path};
+use super::tokens_json;
 use super::upstreams::{Upstreams, url, with_defaults};
-use super::{Credential, Declared, KeyConfig, Kind, NodeUrl, Nodes, Target, presets, values};
+use super::{
+    Credential, Declared, KeyConfig, KeyLimits, Kind, NodeUrl, Nodes, Target, presets, values,
+};
 use crate::names::{KeyName, UpstreamName};
 
 /// Variables that bring upstreams.
@@ -29,21 +32,22 @@ pub(super) fn keys(environment: &Environment, keys: &mut Keys, report: &mut Repo
         [("PROXY_SECRET_KEY", "proxy-secret-key"), ("INTERNAL_API_KEY", "internal-api-key")]
     {
         if let Some(text) = environment.get(variable) {
-            add_key(keys, variable, (name, text, true), report);
+            add_key(keys, variable, (name, text, true, KeyLimits::default()), report);
         }
     }
     let list = environment.get("ALLOWED_API_KEYS").unwrap_or_default();
     let allowed = list.split(',').map(str::trim).filter(|key| !key.is_empty());
     for (number, text) in (1..).zip(allowed) {
         let name = format!("allowed-{number}");
-        add_key(keys, "ALLOWED_API_KEYS", (&name, text, false), report);
+        add_key(keys, "ALLOWED_API_KEYS", (&name, text, false, KeyLimits::default()), report);
     }
+    tokens_json::keys(environment, keys, report);
 }
 
 fn add_key(
     keys: &mut Keys,
     variable: &'static str,
-    (name, text, admin): (&str, &str, bool),
+    (name, text, admin, limits): (&str, &str, bool, KeyLimits),
     report: &mut Report,
 ) {
     let at = At::Root.key(variable);
@@ -55,6 +59,7 @@ fn add_key(
         inference: true,
         admin,
         expires: None,
+        limits,
         declared: Declared::Variable(variable),
     };
     keys.add(key, &Places { name: at, secret: at }, report);
@@ -67,11 +72,6 @@ pub(super) fn unserved(
     warnings: &mut Vec<String>,
     report: &mut Report,
 ) {
-    if environment.get("TOKENS_JSON").is_some() {
-        let at = At::Root.key("TOKENS_JSON");
-        let draft = report.problem(&at, "keys with limits are not served by this version yet");
-        draft.hint("unset it, and write the keys without limits into `keys.yaml`");
-    }
     if let Some(store) = environment.get("RATE_LIMIT_STORE").filter(|store| *store != "memory") {
         let at = At::Root.key("RATE_LIMIT_STORE");
         let draft = report.problem(&at, "no other store than `memory` is served by this version");

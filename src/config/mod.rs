@@ -29,10 +29,12 @@ mod raw;
 mod report;
 mod routes;
 pub mod schema;
+pub mod secret;
 mod setting_values;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tokens_json;
 mod typed;
 mod upstreams;
 mod values;
@@ -283,8 +285,40 @@ pub struct KeyConfig {
     pub admin: bool,
     /// From then on it is as unknown as any other.
     pub expires: Option<SystemTime>,
+    /// How often it may ask.
+    pub limits: KeyLimits,
     /// Where it comes from.
     pub declared: Declared,
+}
+
+/// How often a key may ask; none: as often as it likes. Each is from 1 to [`LIMIT_MAX`](defaults::LIMIT_MAX).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// Requests in any 60 seconds.
+    pub rpm: Option<u32>,
+    /// Requests in a [`Day`].
+    pub rpd: Option<u32>,
+    /// Requests at a time.
+    pub concurrent: Option<u32>,
+    /// Which day is meant.
+    pub day: Day,
+}
+
+impl KeyLimits {
+    /// It may ask as often as it likes.
+    pub fn is_none(&self) -> bool {
+        self.rpm.or(self.rpd).or(self.concurrent).is_none()
+    }
+}
+
+/// What a daily limit calls a day.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Day {
+    /// Any 24 hours.
+    #[default]
+    Rolling,
+    /// From midnight to midnight of UTC.
+    Utc,
 }
 
 impl std::fmt::Debug for KeyConfig {

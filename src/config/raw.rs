@@ -236,10 +236,31 @@ pub(super) struct RawKey {
     /// From then on it opens nothing: `2027-01-01T00:00:00Z`. Default: never.
     #[schemars(with = "Option<forms::Time>")]
     pub(super) expires: Option<String>,
+    /// How often it may ask. Default: as often as it likes.
+    pub(super) limits: Option<RawLimits>,
+}
+
+/// How often a key may ask. What is over a limit is refused with 429 and is not counted.
+#[derive(Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `rpm` or `rpd`")]
+#[schemars(rename = "Limits")]
+pub(super) struct RawLimits {
+    /// Requests in any 60 seconds.
+    #[schemars(with = "Option<forms::Limit>")]
+    pub(super) rpm: Option<Whole>,
+    /// Requests in a `day`.
+    #[schemars(with = "Option<forms::Limit>")]
+    pub(super) rpd: Option<Whole>,
+    /// Requests at a time.
+    #[schemars(with = "Option<forms::Limit>")]
+    pub(super) concurrent: Option<Whole>,
+    /// `rolling` (default): any 24 hours; `utc`: from midnight to midnight of UTC.
+    #[schemars(with = "Option<forms::DayWord>")]
+    pub(super) day: Option<String>,
 }
 
 /// Fields that the format describes and this version does not serve: ignoring one would promise what is not kept.
-pub(super) const UNSERVED: [&str; 1] = ["limits"];
+pub(super) const UNSERVED: [&str; 2] = ["tpm", "tpd"];
 
 /// A whole number, also one that came out of a variable as text.
 #[derive(Clone, Copy)]

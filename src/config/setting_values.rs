@@ -80,6 +80,11 @@ pub(super) fn invalid_key_status(given: &Given) -> Result<StatusCode, Fault> {
     one_of(&given.text, &[("401", StatusCode::UNAUTHORIZED), ("403", StatusCode::FORBIDDEN)])
 }
 
+/// 403 or 429.
+pub(super) fn authz_limit_status(given: &Given) -> Result<StatusCode, Fault> {
+    one_of(&given.text, &[("403", StatusCode::FORBIDDEN), ("429", StatusCode::TOO_MANY_REQUESTS)])
+}
+
 /// A log level, also by Python's names in any case.
 pub(super) fn log_level(given: &Given) -> Result<LevelFilter, Fault> {
     match given.text.to_lowercase().as_str() {

@@ -11,6 +11,7 @@ use super::environment::Environment;
 use super::givens::Givens;
 use super::problem::Problems;
 use super::raw::Written;
+use super::secret;
 use super::setting_values::{self as read, CorsOrigins, LogFormat};
 
 /// One setting in all its spellings.
@@ -127,6 +128,10 @@ settings! {
     max_prefix_bytes: usize = "67108864", read::bytes;
     /// The status for a key that is unknown or expired: 401 or 403.
     invalid_key_status: StatusCode = "401", read::invalid_key_status;
+    /// The status by which `/internal/authz` tells of a limit: 403, as nginx makes a 500 of any other, or 429.
+    authz_limit_status: StatusCode = "403", read::authz_limit_status;
+    /// A file with the secret by which gateways take each other's `X-RateLimit-Checked`; none: each its own alone.
+    authz_secret_file: Option<PathBuf> = "", read::path;
     /// Origins of web pages that may use the gateway, separated by commas, or `*`; none: no page may.
     cors_allow_origins: CorsOrigins = "", read::cors_origins, legacy "CORS_ALLOW_ORIGINS";
     /// What is logged: error, warn, info, debug or trace; Python's names are understood, too.
@@ -170,11 +175,20 @@ impl Settings {
         let mut givens = Givens::gather(args, environment, dir);
         let mut settings = Self::read(&mut givens);
         if let Some(settings) = &mut settings {
-            if givens.stands_in_file("ca_file") {
-                settings.ca_file = settings.ca_file.take().map(|path| dir.join(path));
+            let mut paths = [
+                ("ca_file", &mut settings.ca_file),
+                ("authz_secret_file", &mut settings.authz_secret_file),
+            ];
+            for (name, path) in &mut paths {
+                if givens.stands_in_file(name) {
+                    **path = path.take().map(|path| dir.join(path));
+                }
             }
             if let Some(Err(fault)) = settings.ca_file.as_deref().map(authorities::check) {
                 givens.fault("ca_file", fault);
+            }
+            if let Some(Err(fault)) = settings.authz_secret_file.as_deref().map(secret::read) {
+                givens.fault("authz_secret_file", fault.into());
             }
             if settings.max_held_bytes < settings.max_body_bytes {
                 givens.fault("max_held_bytes", "this must be at least `max_body_bytes`".into());

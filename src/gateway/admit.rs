@@ -74,6 +74,9 @@ impl Gateway {
             let rename = rename(fallback, named.as_ref())?;
             forward.fallbacks.push_back(Way { chosen: fallback.clone(), rename });
         }
+        if forward.repeatable {
+            self.take_quota(session, ctx, &key)?;
+        }
         ctx.forward = Some(forward);
         self.retries.request(ctx.started);
         Ok(())

@@ -17,6 +17,7 @@ use super::cors;
 use super::downstream::{Downstream, Limits};
 use super::drain::InFlight;
 use super::held::HeldBody;
+use super::quota::Quota;
 use super::reply::{ANTHROPIC_REQUEST_ID, REQUEST_ID};
 use super::snapshot::Snapshot;
 use super::stored::Stored;
@@ -62,6 +63,7 @@ pub struct RequestContext {
     /// Where the prompt stands in the body.
     pub(super) prompt: Prompt,
     pub(super) stored: Stored,
+    pub(super) quota: Quota,
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
     pub(super) tries: usize,
@@ -143,6 +145,7 @@ impl RequestContext {
             logged_prompt: None,
             prompt: Prompt::default(),
             stored: Stored::default(),
+            quota: Quota::default(),
             forward: None,
             downstream: Downstream::default(),
             tries: 0,
@@ -167,6 +170,7 @@ impl RequestContext {
         if self.dialect == Dialect::Anthropic {
             head.insert_header(ANTHROPIC_REQUEST_ID, self.id.header())?;
         }
+        self.quota.tell(head)?;
         if self.key.as_ref().is_some_and(|key| key.admin) && self.forward.is_some() {
             self.tell_operators(head)?;
         }

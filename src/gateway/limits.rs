@@ -16,6 +16,8 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// 401, or 403 for clients of a service that answered so.
     pub invalid_key_status: StatusCode,
+    /// 403, or 429 for a proxy that knows what to do with it: what `/internal/authz` says of a limit.
+    pub authz_limit_status: StatusCode,
     /// Longest wait for bytes of a request.
     pub client_timeout: Duration,
     /// Longest wait for a client to take bytes.

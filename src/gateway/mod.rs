@@ -6,6 +6,7 @@ mod admit;
 mod affinity;
 mod ambiguous;
 mod answer;
+mod authz;
 mod body;
 mod context;
 mod cors;
@@ -24,6 +25,7 @@ mod operate;
 mod own;
 mod passing;
 mod queued;
+mod quota;
 mod reply;
 mod retries;
 mod snapshot;
@@ -53,6 +55,8 @@ pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
 
 use crate::access::keys::Fingerprints;
+use crate::access::limits::Clock;
+use crate::access::passes::Passes;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::routing::responses::Responses;
@@ -88,6 +92,10 @@ pub struct Gateway {
     pub access_log: AccessLog,
     /// How many requests may be tried again.
     pub retries: RetryBudget,
+    /// By which keys' limits hold.
+    pub clock: Clock,
+    /// For requests that were counted before they come.
+    pub passes: Passes,
 }
 
 #[async_trait]
@@ -282,6 +290,7 @@ impl ProxyHttp for Gateway {
             ctx.client_left = true;
         }
         self.count(ctx);
+        quota::settle(ctx);
         ctx.leave_node();
         self.access_log.write(session, ctx, &self.metrics);
     }

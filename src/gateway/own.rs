@@ -12,7 +12,7 @@ use super::reply::Stop;
 use crate::access::keys::{self, Key};
 use crate::answers::{info, models};
 use crate::refusal::Refusal;
-use crate::wire::query;
+use crate::wire::{paths, query};
 
 impl Gateway {
     /// Preflights; and what every answer to a page of another origin carries.
@@ -64,11 +64,14 @@ impl Gateway {
     pub(super) async fn answer_in_process(
         &self,
         session: &Session,
-        ctx: &RequestContext,
+        ctx: &mut RequestContext,
         (path, key): (&str, &Key),
     ) -> Result<(), Stop> {
         if session.req_header().method != Method::GET {
             return Ok(());
+        }
+        if path == paths::AUTHZ {
+            return Err(Stop::Answer(self.answer_authz(session, ctx, key).await));
         }
         let upstreams = &ctx.snapshot.upstreams;
         let answer = match path {

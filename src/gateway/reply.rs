@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::Error;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -18,6 +18,10 @@ pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// The same name where clients of Anthropic's look for it.
 pub(super) const ANTHROPIC_REQUEST_ID: &str = "request-id";
+
+/// `Retry-After` in milliseconds, and whether to come back at all: what OpenAI's and Anthropic's SDKs read first.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// How long what a refused client still sends is read after the answer: closed at once, its kernel might throw the
 /// answer away (RFC 9112, 9.6). nginx waits 5 s between bytes.
@@ -54,6 +58,12 @@ pub(super) fn of_refusal(refusal: &Refusal, ctx: &RequestContext) -> Answer {
     }
     if let Some(seconds) = refusal.retry_after_seconds() {
         answer.headers.push((header::RETRY_AFTER, seconds.into()));
+    }
+    if let Some(millis) = refusal.retry_after_millis() {
+        answer.headers.push((RETRY_AFTER_MS, millis.into()));
+    }
+    if refusal.should_retry() == Some(false) {
+        answer.headers.push((SHOULD_RETRY, HeaderValue::from_static("false")));
     }
     if let Some(allow) = refusal.allow().and_then(|allow| HeaderValue::from_str(allow).ok()) {
         answer.headers.push((header::ALLOW, allow));

@@ -58,7 +58,7 @@ impl Snapshot {
             generation: before.map_or(1, |before| before.generation + 1),
             health: Health::new(&table, &upstreams),
             choices: Choices { aliases, fallbacks, default },
-            keys: KeyStore::new(&config.keys),
+            keys: KeyStore::new(&config.keys, before.map(|before| &before.keys)),
             table,
             upstreams,
         })

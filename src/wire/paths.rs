@@ -64,8 +64,11 @@ fn find_ambiguity(method: &Method, path: &[u8]) -> Result<(), Ambiguous> {
 }
 
 /// Paths that the gateway answers itself, to GET alone.
-pub const ANSWERED_HERE: [&str; 6] =
-    ["/", "/health", "/livez", "/readyz", "/v1/llm/models", "/v1/models"];
+pub const ANSWERED_HERE: [&str; 7] =
+    ["/", "/health", AUTHZ, "/livez", "/readyz", "/v1/llm/models", "/v1/models"];
+
+/// What a proxy before the gateway asks about each request (SPEC 5.4).
+pub const AUTHZ: &str = "/internal/authz";
 
 /// True for paths that the gateway answers itself.
 pub fn answered_here(path: &str) -> bool {

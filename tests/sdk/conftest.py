@@ -30,6 +30,7 @@ FOREIGN = re.compile("^(OPENAI|ANTHROPIC|LANGCHAIN|LANGSMITH)_|_PROXY$", re.IGNO
 NODE_KEY = "sk-node"
 KEY = "sk-team-a"
 LIMITED_KEY = "sk-only-small"
+MINUTE_KEY, DAY_KEY = "sk-two-a-minute", "sk-two-a-day"
 PROXY_SECRET_KEY = "sk-of-the-environment"
 
 MODEL, SMALL_MODEL = "llama-3.1-8b", "small"
@@ -66,6 +67,12 @@ keys:
   - name: only-small
     key: {limited_key}
     models: [{small}]
+  - name: two-a-minute
+    key: {minute_key}
+    limits: {{ rpm: 2 }}
+  - name: two-a-day
+    key: {day_key}
+    limits: {{ rpd: 2 }}
 """
 
 
@@ -185,7 +192,15 @@ def gateway(ports, logs, direct, tmp_path_factory):
             gone_model=GONE_MODEL,
         )
     )
-    (config / "keys.yaml").write_text(KEYS.format(key=KEY, limited_key=LIMITED_KEY, small=SMALL_MODEL))
+    (config / "keys.yaml").write_text(
+        KEYS.format(
+            key=KEY,
+            limited_key=LIMITED_KEY,
+            small=SMALL_MODEL,
+            minute_key=MINUTE_KEY,
+            day_key=DAY_KEY,
+        )
+    )
     (config / "keys.yaml").chmod(0o600)
     public, admin = f"127.0.0.1:{ports['public']}", f"127.0.0.1:{ports['admin']}"
     with (

@@ -10,7 +10,7 @@ use super::super::loaded::Loaded;
 use super::Explain;
 use crate::access::keys::Key;
 use crate::access::permission;
-use crate::config::{Balance, NodeUrl, Places, nearest};
+use crate::config::{Balance, Day, KeyLimits, NodeUrl, Places, nearest};
 use crate::names::{ModelName, NodeId};
 use crate::refusal::Refusal;
 use crate::routing::choice::{Chosen, Why};
@@ -110,6 +110,7 @@ impl<'a> Story<'a> {
         }
         let node = self.node(&chosen, None)?;
         self.forwarded((&chosen.route, &node), query.as_deref(), timeout);
+        self.limits(&key);
         Ok("forwarded")
     }
 
@@ -142,6 +143,22 @@ impl<'a> Story<'a> {
         }
         self.line("key", format!("`{name}`, {place}: {}", self.may(key)));
         Ok(key.clone())
+    }
+
+    /// How often `key` may ask.
+    fn limits(&mut self, key: &Key) {
+        let KeyLimits { rpm, rpd, concurrent, day } = key.limits;
+        let a_day = match day {
+            Day::Rolling => "in 24 hours",
+            Day::Utc => "a day of UTC",
+        };
+        let limits = [(rpm, "a minute"), (rpd, a_day), (concurrent, "at a time")];
+        let told = limits.map(|(limit, of)| limit.map(|limit| format!("{limit} {of}")));
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        match told.is_empty() {
+            true => self.line("limits", "none"),
+            false => self.line("limits", format!("requests: {}", told.join(", "))),
+        }
     }
 
     /// What `key` may do, in words.
@@ -277,6 +294,7 @@ impl<'a> Story<'a> {
         let chosen = Chosen { route, renamed: None, why: Why::NoModel };
         let node = self.node(&chosen, only.as_ref())?;
         self.forwarded((&chosen.route, &node), rest.as_deref(), timeout);
+        self.line("limits", "none: what operates nodes is not counted");
         Ok("forwarded")
     }
 
@@ -331,7 +349,6 @@ impl<'a> Story<'a> {
             true => self.line("attempts", "1: what operates a node is never sent twice"),
             false => self.line("attempts", format!("{attempts} in all, before the first byte")),
         }
-        self.line("limits", "none: this version counts no requests");
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::super::{
-    Balance, Credential, HealthConfig, KeyConfig, Nodes, RouteConfig, Target, Timeouts,
-    UpstreamConfig, legacy, presets,
+    Balance, Credential, Day, HealthConfig, KeyConfig, KeyLimits, Nodes, RouteConfig, Target,
+    Timeouts, UpstreamConfig, legacy, presets,
 };
 use super::rows::{Entry, From, Rows};
 
@@ -139,7 +139,7 @@ pub(super) fn route(
 }
 
 pub(super) fn key(index: usize, key: &KeyConfig, rows: &mut Rows<'_>) {
-    let KeyConfig { name, sha256: _, models, inference, admin, expires, declared } = key;
+    let KeyConfig { name, sha256: _, models, inference, admin, expires, limits, declared } = key;
     let entry = &Entry::new(format!("keys[{index}]"), *declared, ("keys", ""));
     rows.brought(entry, "name", name.to_string());
     let field = first_written(&["key_file", "key_sha256"], entry, rows);
@@ -153,6 +153,20 @@ pub(super) fn key(index: usize, key: &KeyConfig, rows: &mut Rows<'_>) {
     let expires =
         expires.map(|end| DateTime::<Utc>::from(end).to_rfc3339_opts(SecondsFormat::Secs, true));
     rows.value(entry, "expires", expires.unwrap_or_else(|| "never".to_owned()));
+    let KeyLimits { rpm, rpd, concurrent, day } = *limits;
+    for (field, limit) in
+        [("limits.rpm", rpm), ("limits.rpd", rpd), ("limits.concurrent", concurrent)]
+    {
+        match limit {
+            Some(limit) => rows.brought(entry, field, limit.to_string()),
+            None => rows.value(entry, field, "none".to_owned()),
+        }
+    }
+    let day = match day {
+        Day::Rolling => "rolling",
+        Day::Utc => "utc",
+    };
+    rows.value(entry, "limits.day", day.to_owned());
 }
 
 pub(super) fn list<T: ToString>(items: &[T]) -> String {

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::super::defaults::{
-    ATTEMPTS_MAX, FALLBACKS_MAX, IN_FLIGHT_MAX, NAME_CHARS_MAX, PROBES_MAX, QUEUE_MAX,
+    ATTEMPTS_MAX, FALLBACKS_MAX, IN_FLIGHT_MAX, LIMIT_MAX, NAME_CHARS_MAX, PROBES_MAX, QUEUE_MAX,
 };
 use super::super::raw::{RawHealth, RawProbe, Written};
 use super::super::setting_values::{CorsOrigins, LogFormat};
@@ -74,6 +74,10 @@ forms! {
     InFlight = number(1, Some(IN_FLIGHT_MAX));
     /// Requests that wait.
     Waiting = number(0, Some(QUEUE_MAX));
+    /// What a key may take.
+    Limit = number(1, Some(LIMIT_MAX));
+    /// Which day a daily limit means.
+    DayWord = words(&["rolling", "utc"]);
     /// Probes in a row.
     Probes = number(1, Some(PROBES_MAX));
     /// 64 hexadecimal digits.

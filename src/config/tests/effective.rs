@@ -47,6 +47,7 @@ keys:
     key_sha256: BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD
     models: ['llama-*']
     expires: 2027-01-01T00:00:00Z
+    limits: { rpm: 60, day: utc }
 ";
     let environment = env(&[
         ("NODE", "gpu"),
@@ -92,11 +93,19 @@ keys:
             "keys[0].models = [llama-*] < keys.yaml:4:5",
             "keys[0].scopes = [inference] < default",
             "keys[0].expires = 2027-01-01T00:00:00Z < keys.yaml:5:14",
+            "keys[0].limits.rpm = 60 < keys.yaml:6:20",
+            "keys[0].limits.rpd = none < default",
+            "keys[0].limits.concurrent = none < default",
+            "keys[0].limits.day = utc < keys.yaml:6:29",
             "keys[1].name = internal-api-key < environment INTERNAL_API_KEY",
             "keys[1].key = **** < environment INTERNAL_API_KEY",
             "keys[1].models = all < default",
             "keys[1].scopes = [inference, admin] < environment INTERNAL_API_KEY",
             "keys[1].expires = never < default",
+            "keys[1].limits.rpm = none < default",
+            "keys[1].limits.rpd = none < default",
+            "keys[1].limits.concurrent = none < default",
+            "keys[1].limits.day = rolling < default",
         ],
     );
 }

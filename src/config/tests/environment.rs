@@ -61,7 +61,7 @@ fn a_default_backend_must_be_an_upstream() {
 fn what_is_not_served_is_refused_or_warned_of() {
     let vllm = ("VLLM_BASE_URL", "http://vllm:8000");
     for (name, value) in
-        [("TOKENS_JSON", "[]"), ("RATE_LIMIT_STORE", "redis"), ("VLLM_API_KEY", "a b")]
+        [("TOKENS_JSON", "{}"), ("RATE_LIMIT_STORE", "redis"), ("VLLM_API_KEY", "a b")]
     {
         let found = bad_env(&[vllm, (name, value)]);
         assert!(found[0].starts_with(&format!("environment: {name}: ")), "{found:?}");
@@ -121,4 +121,27 @@ fn an_env_file_fills_in_what_the_process_does_not_set() {
         assert!(!problems.for_terminal().contains(SECRET));
     }
     assert!(nothing().with_file(&dir.path().join("absent")).is_err());
+}
+
+#[test]
+fn tokens_of_the_environment_have_labels_and_limits() {
+    let vllm = ("VLLM_BASE_URL", "http://vllm:8000");
+    let tokens = r#"[{"token": "a", "label": "team-a", "rpm": 60, "rpd": 1000, "note": 1}, {"token": "b", "rpm": null}]"#;
+    let config = from_env(&[vllm, ("TOKENS_JSON", tokens)]);
+    let told: Vec<_> = config.keys.iter().map(|key| (key.name.as_str(), key.limits)).collect();
+    let limits = KeyLimits { rpm: Some(60), rpd: Some(1000), ..KeyLimits::default() };
+    assert_eq!(told, [("team-a", limits), ("token-2", KeyLimits::default())]);
+    for (tokens, place) in [
+        (r#"[{"token": "sk-secret"]"#, "TOKENS_JSON"),
+        (r#"[{"label": "sk-secret"}]"#, "TOKENS_JSON[0]"),
+        (r#"[{"token": "a"}, {"token": "sk secret"}]"#, "TOKENS_JSON[1].token"),
+        (r#"[{"token": "sk-secret", "label": "two words"}]"#, "TOKENS_JSON[0].label"),
+        (r#"[{"token": "sk-secret", "rpm": 0}]"#, "TOKENS_JSON[0].rpm"),
+        (r#"[{"token": "sk-secret"}, {"token": "sk-secret", "label": "x"}]"#, "TOKENS_JSON[1]"),
+    ] {
+        let found = bad_env(&[vllm, ("TOKENS_JSON", tokens)]);
+        assert_eq!(found.len(), 1, "{tokens}: {found:?}");
+        assert!(found[0].starts_with(&format!("environment: {place}: ")), "{found:?}");
+        assert!(!found[0].contains("secret"), "{found:?}");
+    }
 }

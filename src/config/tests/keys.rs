@@ -78,7 +78,13 @@ fn entries_that_are_wrong_are_refused() {
         "name: a, key: k, scopes: []",
         "name: a, key: k, scopes: [root]",
         "name: a, key: k, expires: 2027-01-01",
-        "name: a, key: k, limits: { rpm: 1 }",
+        "name: a, key: k, limits: { rpm: 0 }",
+        "name: a, key: k, limits: { rpm: 1000000001 }",
+        "name: a, key: k, limits: { rpm: often }",
+        "name: a, key: k, limits: { rpn: 1 }",
+        "name: a, key: k, limits: { day: solar }",
+        "name: a, key: k, limits: { tpm: 1 }",
+        "name: a, key: k, limits: 7",
     ] {
         let found = bad_keys(&format!("keys: [{{ {entry} }}]"));
         assert_eq!(found.len(), 1, "{entry}: {found:?}");

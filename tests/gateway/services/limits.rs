@@ -1,4 +1,4 @@
-//! How much a body may hold (row D7).
+//! How much a body may hold (row D7), and how often each token may ask (row D3).
 
 use reqwest::Body;
 
@@ -79,4 +79,36 @@ async fn d7_who_has_no_key_sends_no_body() {
     let reply = reply.send().await.unwrap();
     assert_eq!(reply.status(), 401);
     assert_eq!(code(reply).await, "invalid_api_key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d3_each_token_of_tokens_json_may_ask_so_often() {
+    let upstream = Scripted::replying("{}").await;
+    let tokens = r#"[{"token": "sk-one", "label": "team-one", "rpm": 1, "rpd": 9},
+        {"token": "sk-two", "label": "team-two", "rpm": 9, "rpd": 1}, {"token": "sk-free"}]"#;
+    let gateway = Setup::bare()
+        .env("TOKENS_JSON", tokens)
+        .env("VLLM_BASE_URL", &format!("http://{}", upstream.addr))
+        .start()
+        .await;
+    let ask = async |token: &str| {
+        let request = gateway.client.post(gateway.url("/v1/chat/completions"));
+        let request = request.bearer_auth(token).json(&serde_json::json!({ "model": "m" }));
+        let reply = request.send().await.unwrap();
+        (reply.status().as_u16(), reply)
+    };
+    for (token, why) in [("sk-one", "rate_limit_exceeded"), ("sk-two", "insufficient_quota")] {
+        let (status, reply) = ask(token).await;
+        assert_eq!(status, 200, "{token}");
+        assert_eq!(reply.headers()["x-ratelimit-remaining-requests"], "0");
+        let (status, reply) = ask(token).await;
+        assert_eq!((status, code(reply).await.as_str()), (429, why), "{token}");
+    }
+    for _ in 0..3 {
+        assert_eq!(ask("sk-free").await.0, 200);
+    }
+    assert_eq!(ask("sk-unknown").await.0, 401);
+    let names: Vec<_> = gateway.log_lines(8).await;
+    assert!(names.iter().any(|line| line["key"] == "team-one"), "{names:?}");
+    assert!(names.iter().any(|line| line["key"] == "token-3"), "{names:?}");
 }

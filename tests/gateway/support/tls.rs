@@ -1,4 +1,4 @@
-//! An https node: TLS with a certificate of the test's own authority, in front of a plain one.
+//! An https node: TLS with a certificate of the test's own authority, in front of a plain one; and the other way round.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A listening TLS server for the name `localhost`.
 pub(crate) struct Tls {
@@ -54,6 +54,45 @@ impl Tls {
     /// The authority's certificate.
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
+    }
+}
+
+/// A plain listener in front of a TLS server that is called `localhost`: for a client that speaks none.
+pub(crate) struct Tunnel {
+    pub(crate) addr: SocketAddr,
+    _task: JoinSet<()>,
+}
+
+impl Tunnel {
+    /// To `server`, which has this certificate.
+    pub(crate) async fn to(server: SocketAddr, certificate: CertificateDer<'static>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let connector = connector.clone();
+                connections.spawn(async move {
+                    // Its client sees that nobody is there.
+                    let Ok(plain) = TcpStream::connect(server).await else { return };
+                    let name = "localhost".try_into().unwrap();
+                    let mut server = connector.connect(name, plain).await.unwrap();
+                    let _either_left =
+                        tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { addr, _task: task }
     }
 }
 
