@@ -212,12 +212,15 @@ fn prompt() -> Vec<Step> {
 fn limits() -> Step {
     const BEGAN: u64 = 1_800_000_000_000;
     let some = Some(1_000_000_000);
-    let limits = KeyLimits { rpm: some, rpd: some, concurrent: some, day: Day::Rolling };
+    let day = Day::Rolling;
+    let limits = KeyLimits { rpm: some, rpd: some, tpm: some, tpd: some, concurrent: some, day };
     let (account, mut now) = (Arc::<Account>::default(), BEGAN);
-    step("limits: a decision, and the place given back", move || {
+    step("limits: a decision, settled, and the place given back", move || {
         now += 1;
-        let (admitted, standing) = account.take(black_box(&limits), Part::All, now);
-        black_box((admitted.is_ok(), standing));
+        let (admitted, standing) = account.take(black_box(&limits), Part::All(700), now);
+        // As where an answer was shorter than it might have been.
+        admitted.unwrap().settle(500, now);
+        black_box(standing);
     })
 }
 

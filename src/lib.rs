@@ -19,7 +19,7 @@
 //!
 //! [`Gateway`](gateway::Gateway) implements Pingora's `ProxyHttp`. `request_filter` calls `admit` (`gateway/admit.rs`),
 //! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → authenticate → route →
-//! scope → timeout → body → model → stored response → upstream. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
+//! scope → timeout → body → model → stored response → upstream → limits of the key. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
 //! a place at the best node (`gateway/node.rs`, [`upstream::balance`]; by its session or its prompt where that is asked for,
 //! `gateway/affinity.rs`; in line where all are full, `gateway/queued.rs`), `upstream_request_filter` writes the head that the
 //! node shall see (what may go up is listed; everything else stays) and puts a stand-in in the client's place (`gateway/downstream/`) that replays the body, keeps
@@ -61,6 +61,9 @@
 //!   are known by what passed through: with an exact model of each cache nothing more is needed.
 //! - **Nobody waits for what would come too late** (`upstream/queue.rs`): places are left so fast as the means of what requests took
 //!   tell; whoever would not be answered in time is told so, instead of a node computing for nobody.
+//! - **A limit is a ring of slots** ([`access::ring`]): in no window is more let in than may be, and the wait that is told is the
+//!   shortest that helps. What a request may need is taken ahead, and settled before the end of its answer is sent: whoever comes
+//!   again at once finds what was left over.
 //! - **Failures alone close no upstream**: with every node ejected they are all tried, as nginx does. Only probes (pauses and sleep are what they find, too), operators
 //!   and a node's own `Retry-After` leave nobody to ask.
 //! - **A habit is three**: how long a node keeps idle connections is learnt when it closes three at the same age, since a

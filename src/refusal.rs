@@ -260,10 +260,10 @@ impl Refusal {
         }
     }
 
-    /// Where coming back helps only tomorrow, SDKs are told not to wait for it: some sleep as long as they are told.
+    /// Where coming back helps tomorrow, or never, SDKs are told not to wait for it: some sleep as long as they are told.
     pub fn should_retry(&self) -> Option<bool> {
         match self {
-            Self::Exceeded(exceeded) if exceeded.limit.is_daily() => Some(false),
+            Self::Exceeded(exceeded) if !exceeded.can_soon_be() => Some(false),
             _ => None,
         }
     }

@@ -38,27 +38,40 @@ fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Windows of a key: requests, then tokens.
+const WINDOWS: usize = 4;
+
+/// Where those of tokens begin.
+const TOKENS: usize = 2;
+
 /// What one key has taken. It lives through reloads.
 #[derive(Debug, Default)]
 pub struct Account(Mutex<Taken>);
 
 #[derive(Debug, Default)]
 struct Taken {
-    minute: Ring,
-    day: Ring,
+    rings: [Ring; WINDOWS],
     /// Requests under way.
     running: u32,
+}
+
+/// One window of a key.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    limit: Limit,
+    allowed: Option<u32>,
+    span: Span,
 }
 
 /// What is to be taken for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// A request of the windows, and a place among those that are under way.
-    All,
-    /// A request of the windows: another brings it here.
-    Windows,
-    /// A place: the windows had theirs at this moment, in the milliseconds of a [`Clock`].
-    Place(u64),
+    /// All that it needs, with so many tokens.
+    All(u32),
+    /// What can be known of it before it comes: a request of the windows.
+    Ahead,
+    /// The rest: it was counted ahead at this moment, in the milliseconds of a [`Clock`], and has so many tokens.
+    Rest(u64, u32),
 }
 
 /// What was taken for one request. Dropping it ends the request; the windows keep what was taken, unless it is given back.
@@ -66,105 +79,162 @@ pub enum Part {
 pub struct Admitted {
     account: Arc<Account>,
     has_place: bool,
-    day: Span,
-    /// The slots of both windows.
-    minute_slot: u64,
-    day_slot: u64,
+    /// By window: the slot, and how much; none where nothing is counted.
+    taken: [Option<(Span, u64, u32)>; WINDOWS],
 }
 
 /// How a key stands after a decision, by the window that is nearest to its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Requests that the window may have.
+    /// What the window may have.
     pub limit: u32,
-    /// Requests that are left of them.
+    /// What is left of it.
     pub remaining: u32,
-    /// Until all are there again.
+    /// Until all is there again.
     pub reset: Duration,
 }
 
-/// What comes of a decision: the answer, and how the key stands, where it has a limit by time.
-pub type Decision = (Result<Admitted, Exceeded>, Option<Standing>);
+/// By requests, and by tokens, where they are limited in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// In requests.
+    pub requests: Option<Standing>,
+    /// In tokens.
+    pub tokens: Option<Standing>,
+}
+
+/// What comes of a decision, and how the key stands after it.
+pub type Decision = (Result<Admitted, Exceeded>, Standings);
+
+impl Part {
+    /// How much of each window is to be taken.
+    fn amounts(self) -> [Option<u32>; WINDOWS] {
+        match self {
+            Self::All(tokens) => [Some(1), Some(1), Some(tokens), Some(tokens)],
+            Self::Ahead => [Some(1), Some(1), None, None],
+            Self::Rest(_, tokens) => [None, None, Some(tokens), Some(tokens)],
+        }
+    }
+}
 
 impl Account {
     /// Takes a `part` of a request at `now`, in the milliseconds of a [`Clock`], or says what is in the way: of several limits
     /// the one that takes longest.
     pub fn take(self: &Arc<Self>, limits: &KeyLimits, part: Part, now: u64) -> Decision {
-        let day = day_of(limits);
+        let windows = windows(limits);
         let mut taken = self.0.lock();
-        let Taken { minute, day: of_day, running } = &mut *taken;
-        let used = (minute.used(Span::MINUTE, now), of_day.used(day, now));
-        let full = |limit, allowed: Option<u32>, used: u64, wait: &dyn Fn(u64) -> Duration| {
-            let allowed = allowed.filter(|allowed| used >= u64::from(*allowed))?;
-            let wait = wait(used + 1 - u64::from(allowed));
-            Some(Exceeded { limit, allowed, used, wait })
-        };
-        let frees =
-            |ring: &Ring, span, amount| Duration::from_millis(ring.frees(span, now, amount));
-        // Where a limit is none, nothing is counted; where its part was taken before, nothing is in the way.
-        let was_counted = matches!(part, Part::Place(_));
-        let rpm = limits.rpm.filter(|_| !was_counted);
-        let rpd = limits.rpd.filter(|_| !was_counted);
-        let in_the_way = [
-            full(Limit::Concurrent, limits.concurrent, u64::from(*running), &|_| CONCURRENT_WAIT),
-            full(Limit::RequestsPerMinute, rpm, used.0, &|over| frees(minute, Span::MINUTE, over)),
-            full(Limit::RequestsPerDay, rpd, used.1, &|over| frees(of_day, day, over)),
-        ];
-        let exceeded = in_the_way.into_iter().flatten().max_by_key(|exceeded| exceeded.wait);
+        let Taken { rings, running } = &mut *taken;
+        let mut exceeded =
+            limits.concurrent.filter(|allowed| *running >= *allowed).map(|allowed| {
+                let (limit, used) = (Limit::Concurrent, u64::from(*running));
+                Exceeded { limit, allowed, used, requested: 1, wait: CONCURRENT_WAIT }
+            });
+        for ((ring, window), amount) in rings.iter_mut().zip(&windows).zip(part.amounts()) {
+            let full = amount.and_then(|amount| window.exceeded(ring, amount, now));
+            exceeded = exceeded.into_iter().chain(full).max_by_key(|one| one.wait);
+        }
         let admitted = match exceeded {
             Some(exceeded) => Err(exceeded),
             None => {
-                let has_place = part != Part::Windows;
+                let has_place = part != Part::Ahead;
                 *running += u32::from(has_place);
-                let before = |span: Span| match part {
-                    Part::Place(moment) => span.at(moment),
-                    _ => 0,
-                };
-                let minute_slot =
-                    rpm.map_or(before(Span::MINUTE), |_| minute.take(Span::MINUTE, 1));
-                let day_slot = rpd.map_or(before(day), |_| of_day.take(day, 1));
-                Ok(Admitted { account: self.clone(), has_place, day, minute_slot, day_slot })
+                let mut of_request = [None; WINDOWS];
+                let all = rings.iter_mut().zip(&windows).zip(part.amounts());
+                for (slot, ((ring, window), amount)) in of_request.iter_mut().zip(all) {
+                    *slot = window.take(ring, amount, part);
+                }
+                Ok(Admitted { account: self.clone(), has_place, taken: of_request })
             }
         };
-        let standing = [
-            standing(limits.rpm, minute, Span::MINUTE, now),
-            standing(limits.rpd, of_day, day, now),
-        ];
-        let tightest = standing.into_iter().flatten().min_by_key(|one| one.remaining);
-        (admitted, tightest)
+        let mut standings =
+            rings.iter_mut().zip(&windows).map(|(ring, window)| window.standing(ring, now));
+        let mut tightest = || {
+            let two = [standings.next().flatten(), standings.next().flatten()];
+            two.into_iter().flatten().min_by_key(|one| one.remaining)
+        };
+        (admitted, Standings { requests: tightest(), tokens: tightest() })
     }
 
     /// Lets go of memory that nothing is counted in.
     pub fn shrink(&self, limits: &KeyLimits, now: u64) {
-        let day = day_of(limits);
-        let mut taken = self.0.lock();
-        taken.minute.used(Span::MINUTE, now);
-        taken.day.used(day, now);
-        taken.minute.shrink();
-        taken.day.shrink();
+        for (ring, window) in self.0.lock().rings.iter_mut().zip(windows(limits)) {
+            ring.used(window.span, now);
+            ring.shrink();
+        }
     }
 }
 
-fn day_of(limits: &KeyLimits) -> Span {
-    match limits.day {
+fn windows(limits: &KeyLimits) -> [Window; WINDOWS] {
+    let day = match limits.day {
         Day::Rolling => Span::DAY,
         Day::Utc => Span::UTC_DAY,
-    }
+    };
+    [
+        Window { limit: Limit::RequestsPerMinute, allowed: limits.rpm, span: Span::MINUTE },
+        Window { limit: Limit::RequestsPerDay, allowed: limits.rpd, span: day },
+        Window { limit: Limit::TokensPerMinute, allowed: limits.tpm, span: Span::MINUTE },
+        Window { limit: Limit::TokensPerDay, allowed: limits.tpd, span: day },
+    ]
 }
 
-fn standing(limit: Option<u32>, ring: &mut Ring, span: Span, now: u64) -> Option<Standing> {
-    let limit = limit?;
-    let used = u32::try_from(ring.used(span, now)).unwrap_or(u32::MAX);
-    let reset = Duration::from_millis(ring.resets(span, now));
-    Some(Standing { limit, remaining: limit.saturating_sub(used), reset })
+impl Window {
+    /// What is in the way of `amount`.
+    fn exceeded(&self, ring: &mut Ring, amount: u32, now: u64) -> Option<Exceeded> {
+        let allowed = self.allowed?;
+        let used = ring.used(self.span, now);
+        let wanted = used + u64::from(amount);
+        let over = wanted.checked_sub(u64::from(allowed)).filter(|over| *over > 0)?;
+        let wait = Duration::from_millis(ring.frees(self.span, now, over));
+        Some(Exceeded { limit: self.limit, allowed, used, requested: amount, wait })
+    }
+
+    /// Where there is no limit, nothing is counted.
+    fn take(&self, ring: &mut Ring, amount: Option<u32>, part: Part) -> Option<(Span, u64, u32)> {
+        self.allowed?;
+        Some(match (amount, part) {
+            (Some(amount), _) => (self.span, ring.take(self.span, amount), amount),
+            (None, Part::Rest(moment, _)) => (self.span, self.span.at(moment), 1),
+            (None, _) => return None,
+        })
+    }
+
+    fn standing(&self, ring: &mut Ring, now: u64) -> Option<Standing> {
+        let limit = self.allowed?;
+        let used = u32::try_from(ring.used(self.span, now)).unwrap_or(u32::MAX);
+        let reset = Duration::from_millis(ring.resets(self.span, now));
+        Some(Standing { limit, remaining: limit.saturating_sub(used), reset })
+    }
 }
 
 impl Admitted {
     /// Nothing came of the request: it is as if it had not been there.
     pub fn give_back(&self) {
-        let mut taken = self.account.0.lock();
-        taken.minute.give_back(Span::MINUTE, self.minute_slot, 1);
-        taken.day.give_back(self.day, self.day_slot, 1);
+        let mut account = self.account.0.lock();
+        for (ring, taken) in account.rings.iter_mut().zip(self.taken) {
+            if let Some((span, slot, amount)) = taken {
+                ring.give_back(span, slot, amount);
+            }
+        }
+    }
+
+    /// The request had so many tokens: what was taken beyond them is given back, what they are beyond it is taken at `now`.
+    pub fn settle(&self, tokens: u64, now: u64) {
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        let mut account = self.account.0.lock();
+        let of_tokens = account.rings.iter_mut().zip(self.taken).skip(TOKENS);
+        for (ring, taken) in of_tokens {
+            let Some((span, slot, amount)) = taken else { continue };
+            ring.give_back(span, slot, amount.saturating_sub(tokens));
+            if tokens > amount {
+                ring.used(span, now);
+                ring.take(span, tokens - amount);
+            }
+        }
+    }
+
+    /// Its tokens are counted.
+    pub fn has_tokens(&self) -> bool {
+        self.taken.iter().skip(TOKENS).any(Option::is_some)
     }
 }
 
@@ -196,68 +266,92 @@ mod tests {
     fn who_is_refused_takes_nothing_and_the_longest_wait_is_told() {
         let (account, limits) = (Arc::<Account>::default(), limits(2, 3, 0));
         for remaining in [1, 0] {
-            let (admitted, standing) = account.take(&limits, Part::All, NOW);
+            let (admitted, standing) = account.take(&limits, Part::All(0), NOW);
             assert!(admitted.is_ok());
-            assert_eq!(standing.unwrap().remaining, remaining);
+            assert_eq!(standing.requests.unwrap().remaining, remaining);
         }
         for _ in 0..3 {
-            let refused = account.take(&limits, Part::All, NOW).0.unwrap_err();
+            let refused = account.take(&limits, Part::All(0), NOW).0.unwrap_err();
             assert_eq!((refused.limit, refused.used), (Limit::RequestsPerMinute, 2));
             assert!(refused.wait <= Duration::from_secs(65), "{refused:?}");
         }
         let later = NOW + 65_000;
-        assert!(account.take(&limits, Part::All, later).0.is_ok());
-        let (refused, standing) = account.take(&limits, Part::All, later);
+        assert!(account.take(&limits, Part::All(0), later).0.is_ok());
+        let (refused, standing) = account.take(&limits, Part::All(0), later);
         let refused = refused.unwrap_err();
         assert_eq!((refused.limit, refused.used), (Limit::RequestsPerDay, 3));
         assert!(refused.wait > Duration::from_secs(23 * 3_600), "{refused:?}");
-        assert_eq!(standing.unwrap().limit, 3);
+        assert_eq!(standing.requests.unwrap().limit, 3);
     }
 
     #[test]
     fn what_is_given_back_can_be_taken_again_and_places_are_free_at_the_end() {
         let (account, limits) = (Arc::<Account>::default(), limits(2, 2, 1));
         for _ in 0..5 {
-            let admitted = account.take(&limits, Part::All, NOW).0.unwrap();
-            let refused = account.take(&limits, Part::All, NOW).0.unwrap_err();
+            let admitted = account.take(&limits, Part::All(0), NOW).0.unwrap();
+            let refused = account.take(&limits, Part::All(0), NOW).0.unwrap_err();
             assert_eq!((refused.limit, refused.wait), (Limit::Concurrent, CONCURRENT_WAIT));
             admitted.give_back();
         }
-        assert!(account.take(&limits, Part::All, NOW).0.is_ok());
-        assert!(account.take(&limits, Part::All, NOW).0.is_ok());
-        assert!(account.take(&limits, Part::All, NOW).0.is_err());
+        assert!(account.take(&limits, Part::All(0), NOW).0.is_ok());
+        assert!(account.take(&limits, Part::All(0), NOW).0.is_ok());
+        assert!(account.take(&limits, Part::All(0), NOW).0.is_err());
     }
 
     #[test]
     fn without_a_limit_nothing_is_counted() {
         let account = Arc::<Account>::default();
         for _ in 0..10 {
-            let (admitted, standing) = account.take(&KeyLimits::default(), Part::All, NOW);
-            assert!(admitted.is_ok() && standing.is_none());
+            let (admitted, standing) = account.take(&KeyLimits::default(), Part::All(0), NOW);
+            assert!(admitted.is_ok() && standing == Standings::default());
         }
-        assert!(!account.0.lock().minute.has_memory());
+        assert!(account.0.lock().rings.iter().all(|ring| !ring.has_memory()));
     }
 
     #[test]
     fn what_was_counted_before_takes_a_place_alone_and_can_be_given_back() {
         let (account, limits) = (Arc::<Account>::default(), limits(1, 0, 1));
         let take = |part| account.take(&limits, part, NOW).0;
-        drop(take(Part::Windows).unwrap());
-        assert_eq!(take(Part::Windows).unwrap_err().limit, Limit::RequestsPerMinute);
-        let admitted = take(Part::Place(NOW)).unwrap();
-        assert_eq!(take(Part::Place(NOW)).unwrap_err().limit, Limit::Concurrent);
+        drop(take(Part::Ahead).unwrap());
+        assert_eq!(take(Part::Ahead).unwrap_err().limit, Limit::RequestsPerMinute);
+        let admitted = take(Part::Rest(NOW, 0)).unwrap();
+        assert_eq!(take(Part::Rest(NOW, 0)).unwrap_err().limit, Limit::Concurrent);
         admitted.give_back();
         drop(admitted);
-        assert!(take(Part::All).is_ok());
+        assert!(take(Part::All(0)).is_ok());
+    }
+
+    #[test]
+    fn tokens_are_taken_ahead_and_settled_with_what_they_were() {
+        let limits = KeyLimits { tpm: Some(100), ..KeyLimits::default() };
+        let account = Arc::<Account>::default();
+        let left = |account: &Arc<Account>| {
+            account.take(&limits, Part::All(0), NOW).1.tokens.unwrap().remaining
+        };
+        let (admitted, standing) = account.take(&limits, Part::All(60), NOW);
+        assert_eq!(standing.tokens.unwrap().remaining, 40);
+        let refused = account.take(&limits, Part::All(50), NOW).0.unwrap_err();
+        assert_eq!(
+            (refused.limit, refused.used, refused.requested),
+            (Limit::TokensPerMinute, 60, 50)
+        );
+        admitted.unwrap().settle(10, NOW);
+        assert_eq!(left(&account), 90);
+        let admitted = account.take(&limits, Part::All(20), NOW).0.unwrap();
+        admitted.settle(50, NOW);
+        assert_eq!(left(&account), 40);
+        let admitted = account.take(&limits, Part::All(40), NOW).0.unwrap();
+        admitted.give_back();
+        assert_eq!(left(&account), 40);
     }
 
     #[test]
     fn an_idle_key_needs_little_memory() {
         let (account, limits) = (Arc::<Account>::default(), limits(9, 9, 9));
-        drop(account.take(&limits, Part::All, NOW));
+        drop(account.take(&limits, Part::All(0), NOW));
         account.shrink(&limits, NOW + 2 * 86_400_000);
-        let taken = account.0.lock();
-        assert!(!taken.minute.has_memory() && !taken.day.has_memory());
-        assert!(size_of::<Account>() < 100);
+        assert!(account.0.lock().rings.iter().all(|ring| !ring.has_memory()));
+        // With the counts of its references, and what the key says of it.
+        assert!(size_of::<Account>() + 2 * size_of::<usize>() + size_of::<KeyLimits>() < 300);
     }
 }

@@ -174,6 +174,8 @@ fn limits(raw: &RawLimits, at: &At<'_>, report: &mut Report) -> KeyLimits {
     KeyLimits {
         rpm: limit("rpm", raw.rpm),
         rpd: limit("rpd", raw.rpd),
+        tpm: limit("tpm", raw.tpm),
+        tpd: limit("tpd", raw.tpd),
         concurrent: limit("concurrent", raw.concurrent),
         day: raw
             .day

@@ -298,6 +298,10 @@ pub struct KeyLimits {
     pub rpm: Option<u32>,
     /// Requests in a [`Day`].
     pub rpd: Option<u32>,
+    /// Tokens of prompts and answers in any 60 seconds.
+    pub tpm: Option<u32>,
+    /// The same in a [`Day`].
+    pub tpd: Option<u32>,
     /// Requests at a time.
     pub concurrent: Option<u32>,
     /// Which day is meant.
@@ -307,7 +311,7 @@ pub struct KeyLimits {
 impl KeyLimits {
     /// It may ask as often as it likes.
     pub fn is_none(&self) -> bool {
-        self.rpm.or(self.rpd).or(self.concurrent).is_none()
+        [self.rpm, self.rpd, self.tpm, self.tpd, self.concurrent].iter().all(Option::is_none)
     }
 }
 

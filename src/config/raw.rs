@@ -251,6 +251,12 @@ pub(super) struct RawLimits {
     /// Requests in a `day`.
     #[schemars(with = "Option<forms::Limit>")]
     pub(super) rpd: Option<Whole>,
+    /// Tokens of prompts and answers in any 60 seconds.
+    #[schemars(with = "Option<forms::Limit>")]
+    pub(super) tpm: Option<Whole>,
+    /// Tokens of prompts and answers in a `day`.
+    #[schemars(with = "Option<forms::Limit>")]
+    pub(super) tpd: Option<Whole>,
     /// Requests at a time.
     #[schemars(with = "Option<forms::Limit>")]
     pub(super) concurrent: Option<Whole>,
@@ -258,9 +264,6 @@ pub(super) struct RawLimits {
     #[schemars(with = "Option<forms::DayWord>")]
     pub(super) day: Option<String>,
 }
-
-/// Fields that the format describes and this version does not serve: ignoring one would promise what is not kept.
-pub(super) const UNSERVED: [&str; 2] = ["tpm", "tpd"];
 
 /// A whole number, also one that came out of a variable as text.
 #[derive(Clone, Copy)]

@@ -5,7 +5,6 @@ use serde_path_to_error::Segment;
 use serde_yaml::Value;
 
 use super::defaults::ENTRY_PROBLEMS_MAX;
-use super::raw::UNSERVED;
 use super::report::{At, Place, Report, Step, did_you_mean, nearest};
 
 /// An entry as far as it could be read.
@@ -91,11 +90,6 @@ impl Misfit {
     /// Records a field that does not exist; answers the fields that it says something of.
     fn unknown_field(self, report: &mut Report) -> Vec<String> {
         let field = self.steps.last().and_then(Step::field).unwrap_or_default();
-        if UNSERVED.contains(&field.as_str()) {
-            let draft = report.problem_at(self.steps, "this is not served by this version yet");
-            draft.place(Place::Key).hint("remove it");
-            return vec![field];
-        }
         let expected = self.expected();
         let meant = nearest(&field, expected.split('`').skip(1).step_by(2));
         let draft = report.problem_at(self.steps.clone(), "unknown field").place(Place::Key);

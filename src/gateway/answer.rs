@@ -12,6 +12,7 @@ use super::last_words::LastWords;
 use super::mask::Mask;
 use crate::wire::events::Tail;
 use crate::wire::response_id::IdSearch;
+use crate::wire::usage::Tally;
 
 /// Noted while the answer passes, piece by piece. What the head says is of the last try's answer.
 #[derive(Default)]
@@ -31,6 +32,8 @@ pub(super) struct AnswerSoFar {
     pub(super) response_id: Option<IdSearch>,
     /// While it is not known what an error is about.
     pub(super) last_words: Option<LastWords>,
+    /// What it says of its tokens, where somebody needs to know.
+    pub(super) tally: Option<Tally>,
     /// Over a stream whose good end is known.
     pub(super) guard: Option<Guard>,
     /// Over the body of an error.

@@ -66,7 +66,7 @@ impl Gateway {
         let backend = self.backend(ctx, &asked, key).await?;
         let pass = match asked.path {
             Some(path) if asked.is_counted() => {
-                self.take_part(ctx, key, Part::Windows)?;
+                self.take_part(ctx, key, Part::Ahead)?;
                 self.passes.issue(&key.name, path, self.clock.at(Instant::now()))
             }
             // What comes of it is not known: it is counted when it comes.

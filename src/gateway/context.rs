@@ -62,6 +62,8 @@ pub struct RequestContext {
     pub(super) logged_prompt: Option<Box<Chain>>,
     /// Where the prompt stands in the body.
     pub(super) prompt: Prompt,
+    /// Tokens that the answer may have, where its client says so.
+    pub(super) max_tokens: Option<u64>,
     pub(super) stored: Stored,
     pub(super) quota: Quota,
     pub(super) forward: Option<Forward>,
@@ -146,6 +148,7 @@ impl RequestContext {
             prompt: Prompt::default(),
             stored: Stored::default(),
             quota: Quota::default(),
+            max_tokens: None,
             forward: None,
             downstream: Downstream::default(),
             tries: 0,

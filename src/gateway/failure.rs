@@ -239,6 +239,7 @@ impl Gateway {
             self.metrics.refused(refusal.code());
             let event = refusal.event(ctx.dialect, ctx.id.as_str());
             ctx.refused = Some(refusal);
+            self.settle_quota(ctx);
             // After a part of an event, or of anything but events, only a cut is honest.
             match between && !ctx.downstream.is_torn() {
                 true => reply::end_stream(session, event).await,

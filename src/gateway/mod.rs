@@ -290,7 +290,8 @@ impl ProxyHttp for Gateway {
             ctx.client_left = true;
         }
         self.count(ctx);
-        quota::settle(ctx);
+        passing::note_cache(ctx);
+        self.settle_quota(ctx);
         ctx.leave_node();
         self.access_log.write(session, ctx, &self.metrics);
     }
@@ -317,6 +318,8 @@ impl Gateway {
         self.metrics.refused(refusal.code());
         let answer = reply::of_refusal(&refusal, ctx);
         ctx.refused = Some(refusal);
+        // Before it is told: who comes again at once finds what was given back.
+        self.settle_quota(ctx);
         answer
     }
 

@@ -52,6 +52,7 @@ pub(super) async fn read_named(
                 ctx.stored.read(&head)?;
                 named = head.model_at.map(Named::Json);
                 ctx.prompt = head.prompt;
+                ctx.max_tokens = head.max_tokens;
             }
             // Bytes of another kind may have any number of brackets.
             Err(Unreadable::Malformed(_) | Unreadable::TooDeep) if kind == BodyKind::Opaque => {}

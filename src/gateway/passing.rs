@@ -8,14 +8,14 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::context::RequestContext;
+use super::context::{Forward, RequestContext};
 use super::downstream::{COMMENT, has_begun, is_stream, total_is_over};
 use super::guard::Guard;
 use super::last_words::Said;
 use super::{Gateway, forward};
 use crate::config::{Balance, Kind};
 use crate::refusal::Refusal;
-use crate::wire::usage;
+use crate::wire::usage::Tally;
 
 /// The head of a try's answer. That of a stream is kept back until its first byte, and so is a 500 that may say that its
 /// node is shutting down; for any other the real session is back before it is written.
@@ -35,6 +35,7 @@ pub(super) fn head(
     }
     let waits = stream || (may_be_last_words(head.status, ctx) && has_body(session, head));
     ctx.answer.begin(head, ctx.forward.as_ref(), (events, waits));
+    ctx.answer.tally = wants_tally(head, ctx).then(Tally::default);
     ctx.answer.guard = if events { Guard::of(session, head) } else { None };
     if begun {
         ctx.answer.send_head();
@@ -69,16 +70,20 @@ pub(super) async fn comment(session: &mut Session, ctx: &mut RequestContext) -> 
     Ok(())
 }
 
-/// What the answer tells of its prompt corrects what is thought of the node's cache.
-fn note_usage(ctx: &RequestContext, body: Option<&Bytes>) {
-    let (Some(forward), Some(place), Some(body)) = (&ctx.forward, &ctx.place, body) else { return };
-    let upstream = &forward.route.upstream;
-    if upstream.balance != Balance::PrefixAware {
-        return;
-    }
-    let Some(usage) = usage::of_prompt(body) else { return };
+/// Somebody needs to know the answer's tokens.
+fn wants_tally(head: &ResponseHeader, ctx: &RequestContext) -> bool {
+    let by_prefix = |forward: &Forward| forward.route.upstream.balance == Balance::PrefixAware;
+    head.status.is_success()
+        && (ctx.quota.has_tokens() || ctx.forward.as_ref().is_some_and(by_prefix))
+}
+
+/// What the answer told of its prompt corrects what is thought of the node's cache.
+pub(super) fn note_cache(ctx: &RequestContext) {
+    let (Some(forward), Some(place)) = (&ctx.forward, &ctx.place) else { return };
+    let usage = ctx.answer.tally.as_ref().and_then(|tally| tally.usage().of_prompt());
+    let Some(usage) = usage else { return };
     if let (Some(thought), Some(found)) = (place.compare(usage), usage.cached) {
-        upstream.metrics.prefix(usage.prompt, thought.min(usage.prompt), found);
+        forward.route.upstream.metrics.prefix(usage.prompt, thought.min(usage.prompt), found);
     }
 }
 
@@ -114,11 +119,17 @@ impl Gateway {
         }
         self.guard(body, end, ctx)?;
         self.note_response(ctx, body.as_ref());
-        note_usage(ctx, body.as_ref());
+        if let (Some(tally), Some(piece)) = (&mut ctx.answer.tally, &body) {
+            tally.push(piece);
+        }
         if ctx.answer.pass(body, end) {
             // Nobody will need it again.
             ctx.body = None;
             ctx.node_began();
+        }
+        if end || ctx.answer.is_over() {
+            // Before the end is sent: who comes again at once finds their place free.
+            self.settle_quota(ctx);
         }
         Ok(())
     }

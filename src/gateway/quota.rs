@@ -11,28 +11,48 @@ use super::Gateway;
 use super::authz::CHECKED;
 use super::context::RequestContext;
 use crate::access::keys::Key;
-use crate::access::limits::{Admitted, Part, Standing};
+use crate::access::limits::{Admitted, Part, Standing, Standings};
 use crate::refusal::{Refusal, in_words};
+use crate::wire::usage;
 
-/// OpenAI's headers: how many requests there may be, how many are left, and until all are there again.
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
+/// OpenAI's headers: how much there may be, how much is left, and until all is there again.
+const REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
 
 /// What a request took of what its key may.
 #[derive(Default)]
 pub(super) struct Quota {
+    /// Tokens of the prompt, as long as nobody has counted them.
+    prompt: u64,
     admitted: Option<Admitted>,
-    standing: Option<Standing>,
+    standings: Standings,
 }
 
 impl Quota {
     /// Tells how the key stands, where it has a limit.
     pub(super) fn tell(&self, head: &mut ResponseHeader) -> Result<()> {
-        let Some(Standing { limit, remaining, reset }) = self.standing else { return Ok(()) };
-        head.insert_header(LIMIT, limit)?;
-        head.insert_header(REMAINING, remaining)?;
-        head.insert_header(RESET, in_words(reset))
+        let Standings { requests, tokens } = self.standings;
+        for (names, standing) in [(REQUESTS, requests), (TOKENS, tokens)] {
+            let Some(Standing { limit, remaining, reset }) = standing else { continue };
+            let [of_limit, of_remaining, of_reset] = names;
+            head.insert_header(of_limit, limit)?;
+            head.insert_header(of_remaining, remaining)?;
+            head.insert_header(of_reset, in_words(reset))?;
+        }
+        Ok(())
+    }
+
+    /// The tokens of the answer are to be counted.
+    pub(super) fn has_tokens(&self) -> bool {
+        self.admitted.as_ref().is_some_and(Admitted::has_tokens)
     }
 }
 
@@ -53,7 +73,15 @@ impl Gateway {
             let now = self.clock.at(Instant::now());
             self.passes.take(pass, &key.name, request.uri.path(), now)
         });
-        self.take_part(ctx, key, counted.map_or(Part::All, Part::Place))
+        let prompt = ctx.prompt.parts.iter().map(ExactSizeIterator::len).sum();
+        ctx.quota.prompt = usage::estimated(prompt);
+        let tokens = ctx.quota.prompt.saturating_add(ctx.max_tokens.unwrap_or(0));
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        let part = match counted {
+            Some(moment) => Part::Rest(moment, tokens),
+            None => Part::All(tokens),
+        };
+        self.take_part(ctx, key, part)
     }
 
     /// Takes a part of what `key` may.
@@ -70,18 +98,48 @@ impl Gateway {
             return Ok(());
         }
         let now = self.clock.at(Instant::now());
-        let (admitted, standing) = key.account.take(&key.limits, part, now);
-        ctx.quota.standing = standing;
+        let (admitted, standings) = key.account.take(&key.limits, part, now);
+        ctx.quota.standings = standings;
         ctx.quota.admitted = Some(admitted.map_err(Refusal::Exceeded)?);
         Ok(())
     }
+
+    /// The request is over. One that failed before its first byte, or whose client left before a node was asked, counts for
+    /// nothing; any other has the tokens that it had.
+    pub(super) fn settle_quota(&self, ctx: &mut RequestContext) {
+        let Some(admitted) = ctx.quota.admitted.take() else { return };
+        let failed = ctx.refused.is_some() || (ctx.client_left && ctx.counted_tries() == 0);
+        if failed && ctx.answer.first_byte.is_none() {
+            return admitted.give_back();
+        }
+        if admitted.has_tokens()
+            && let Some(tokens) = spent(ctx)
+        {
+            admitted.settle(tokens, self.clock.at(Instant::now()));
+        }
+    }
 }
 
-/// The request is over. One that failed before its first byte, or whose client left before a node was asked, counts for nothing.
-pub(super) fn settle(ctx: &mut RequestContext) {
-    let Some(admitted) = ctx.quota.admitted.take() else { return };
-    let failed = ctx.refused.is_some() || (ctx.client_left && ctx.counted_tries() == 0);
-    if failed && ctx.answer.first_byte.is_none() {
-        admitted.give_back();
+/// Tokens of the prompt, and of the answer as far as it came; none where nobody can know.
+fn spent(ctx: &RequestContext) -> Option<u64> {
+    let answer = &ctx.answer;
+    if answer.status >= 400 {
+        // The node has made none.
+        return Some(0);
+    }
+    let tally = answer.tally.as_ref()?;
+    let reported = tally.usage().total();
+    let is_stream = answer.tail.is_some();
+    let whole = !ctx.client_left && ctx.refused.is_none();
+    match (reported, is_stream) {
+        (Some(reported), _) if whole => Some(reported),
+        (None, false) if whole => Some(ctx.quota.prompt),
+        // An event for each token, about.
+        (_, true) => {
+            let prompt = tally.usage().of_prompt().map_or(ctx.quota.prompt, |told| told.prompt);
+            Some(reported.unwrap_or(0).max(prompt.saturating_add(tally.events())))
+        }
+        // The client left before there was an answer: the node may have made all of it.
+        (reported, false) => reported,
     }
 }

@@ -10,11 +10,15 @@ pub enum Limit {
     RequestsPerMinute,
     /// Requests in a day.
     RequestsPerDay,
+    /// Tokens in any 60 seconds.
+    TokensPerMinute,
+    /// Tokens in a day.
+    TokensPerDay,
     /// Requests at a time.
     Concurrent,
 }
 
-/// See [`self`].
+/// More was asked for than a limit has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
     /// Which limit.
@@ -23,6 +27,8 @@ pub struct Exceeded {
     pub allowed: u32,
     /// How much is.
     pub used: u64,
+    /// How much was to be.
+    pub requested: u32,
     /// Until the request would be let in, if nobody else asks.
     pub wait: Duration,
 }
@@ -30,22 +36,15 @@ pub struct Exceeded {
 impl Limit {
     /// A day is long: nobody's program should wait for its end.
     pub fn is_daily(self) -> bool {
-        self == Self::RequestsPerDay
-    }
-
-    /// As operators write it.
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::RequestsPerMinute => "rpm",
-            Self::RequestsPerDay => "rpd",
-            Self::Concurrent => "concurrent",
-        }
+        matches!(self, Self::RequestsPerDay | Self::TokensPerDay)
     }
 
     fn words(self) -> &'static str {
         match self {
             Self::RequestsPerMinute => "requests per min (RPM)",
             Self::RequestsPerDay => "requests per day (RPD)",
+            Self::TokensPerMinute => "tokens per min (TPM)",
+            Self::TokensPerDay => "tokens per day (TPD)",
             Self::Concurrent => "concurrent requests",
         }
     }
@@ -59,17 +58,38 @@ impl Exceeded {
 
     /// OpenAI's `error.type`.
     pub(super) fn openai_type(&self) -> &'static str {
-        if self.limit.is_daily() { "insufficient_quota" } else { "requests" }
+        match self.limit {
+            limit if limit.is_daily() => "insufficient_quota",
+            Limit::TokensPerMinute => "tokens",
+            _ => "requests",
+        }
     }
 
     /// For people.
     pub(super) fn message(&self) -> Cow<'static, str> {
         let (words, wait) = (self.limit.words(), in_words(self.wait));
-        format!(
-            "Rate limit reached for this API key on {words}: Limit {}, Used {}, Requested 1. Please try again in {wait}.",
-            self.allowed, self.used
-        )
+        let Self { allowed, used, requested, .. } = self;
+        match self.can_ever_be() {
+            true => format!(
+                "Rate limit reached for this API key on {words}: Limit {allowed}, Used {used}, Requested {requested}. \
+                 Please try again in {wait}."
+            ),
+            false => format!(
+                "Request too large for this API key on {words}: Limit {allowed}, Requested {requested}. The input or \
+                 output tokens must be reduced in order to run successfully."
+            ),
+        }
         .into()
+    }
+
+    /// It fits the limit, if nothing else is taken.
+    fn can_ever_be(&self) -> bool {
+        self.requested <= self.allowed
+    }
+
+    /// Coming back soon helps.
+    pub(super) fn can_soon_be(&self) -> bool {
+        self.can_ever_be() && !self.limit.is_daily()
     }
 }
 

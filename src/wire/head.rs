@@ -26,6 +26,9 @@ const PROMPT: [&str; PROMPT_PARTS] =
     ["cache_salt", "tools", "system", "instructions", "messages", "prompt", "input"];
 const PROMPT_PARTS: usize = 7;
 
+/// What chats, then older ones and messages and completions, and responses call the longest answer.
+const MAX_TOKENS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+
 /// The part of a request's body that the gateway looks at.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Head<'a> {
@@ -41,6 +44,8 @@ pub struct Head<'a> {
     pub request_id: Field<'a>,
     /// Where the prompt stands.
     pub prompt: Prompt,
+    /// Tokens that the answer may have, with all its choices, where the caller says so.
+    pub max_tokens: Option<u64>,
 }
 
 /// Where in a body the prompt stands.
@@ -137,6 +142,7 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
         previous_response_id: Field::of(fields.previous_response_id),
         request_id: Field::of(fields.request_id),
         prompt: fields.prompt(body),
+        max_tokens: fields.max_tokens(),
     })
 }
 
@@ -174,6 +180,9 @@ struct RawFields<'a> {
     prompt: [Option<&'a RawValue>; PROMPT_PARTS],
     prompt_cache_key: Option<&'a RawValue>,
     user: Option<&'a RawValue>,
+    /// [`MAX_TOKENS`].
+    max_tokens: [Option<&'a RawValue>; 3],
+    n: Option<&'a RawValue>,
 }
 
 impl RawFields<'_> {
@@ -183,6 +192,12 @@ impl RawFields<'_> {
         let parts = self.prompt.iter().flatten().copied().filter(there).map(at).collect();
         let shared_by = [self.prompt_cache_key, self.user].into_iter().flatten();
         Prompt { parts, shared_by: shared_by.filter(there).map(at).next() }
+    }
+
+    fn max_tokens(&self) -> Option<u64> {
+        let number = |raw: &RawValue| raw.get().parse::<u64>().ok();
+        let each = self.max_tokens.iter().flatten().copied().find_map(number)?;
+        Some(each.saturating_mul(self.n.and_then(number).unwrap_or(1)))
     }
 }
 
@@ -216,12 +231,17 @@ impl<'de> Visitor<'de> for Fields<'_> {
                 "request_id" => fields.request_id = Some(map.next_value()?),
                 "prompt_cache_key" => fields.prompt_cache_key = Some(map.next_value()?),
                 "user" => fields.user = Some(map.next_value()?),
-                name => match PROMPT.iter().position(|part| *part == name) {
-                    Some(part) => fields.prompt[part] = Some(map.next_value()?),
-                    None => {
+                "n" => fields.n = Some(map.next_value()?),
+                name => {
+                    let place = |names: &[&str]| names.iter().position(|known| *known == name);
+                    if let Some(part) = place(&PROMPT) {
+                        fields.prompt[part] = Some(map.next_value()?);
+                    } else if let Some(at) = place(&MAX_TOKENS) {
+                        fields.max_tokens[at] = Some(map.next_value()?);
+                    } else {
                         map.next_value::<serde::de::IgnoredAny>()?;
                     }
-                },
+                }
             }
             seen.push(name);
         }
@@ -288,6 +308,16 @@ mod tests {
         let prompt = read(body).unwrap().prompt;
         assert_eq!(prompt.shared_by.as_ref().map(part), Some(r#""k""#));
         assert_eq!(prompt.parts.iter().map(part).collect::<Vec<_>>(), [r#""i""#]);
+    }
+
+    #[test]
+    fn the_longest_answer_has_several_names_and_counts_for_each_choice() {
+        let of = |fields: &str| read(format!("{{{fields}}}").as_bytes()).unwrap().max_tokens;
+        assert_eq!(of(r#""max_tokens":7"#), Some(7));
+        assert_eq!(of(r#""max_tokens":7,"n":3"#), Some(21));
+        assert_eq!(of(r#""max_tokens":7,"max_completion_tokens":5"#), Some(5));
+        assert_eq!(of(r#""max_output_tokens":9,"n":null"#), Some(9));
+        assert_eq!((of(r#""max_tokens":null"#), of(r#""max_tokens":-1,"n":2"#)), (None, None));
     }
 
     #[test]

@@ -1,7 +1,19 @@
-//! What an answer says of its prompt: how many tokens it has, and how many of them the node had in its cache.
+//! What an answer says of its tokens, in whatever pieces it comes: of JSON, or of events.
 
 use memchr::memmem;
 use serde::Deserialize;
+
+/// Bytes of JSON to a token of a prompt, where nobody has counted: a little under what English text has.
+const TOKEN_BYTES: u64 = 4;
+
+/// Longest usage that is kept while it is not whole, in bytes. vLLM's is about 200.
+const CUT_BYTES_MAX: usize = 4 * 1024;
+
+/// In a text the quotes would have a `\` before them.
+const NAME: &[u8] = b"\"usage\"";
+
+/// What every event of a chat or completion begins with.
+const EVENT: &[u8] = b"data: {";
 
 /// The usage of one request, as far as it is about the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,13 +24,47 @@ pub struct PromptUsage {
     pub cached: Option<u64>,
 }
 
-/// As chats and completions have it, and as responses do.
+/// The usage of one request, as far as it was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    prompt: Option<u64>,
+    cached: Option<u64>,
+    answer: Option<u64>,
+}
+
+impl Usage {
+    /// What it says of the prompt.
+    pub fn of_prompt(&self) -> Option<PromptUsage> {
+        self.prompt.map(|prompt| PromptUsage { prompt, cached: self.cached })
+    }
+
+    /// Tokens of prompt and answer; none where nothing was told of the prompt.
+    pub fn total(&self) -> Option<u64> {
+        self.prompt.map(|prompt| prompt.saturating_add(self.answer.unwrap_or(0)))
+    }
+
+    /// What is told later counts: Anthropic's streams begin with the prompt's tokens, and end with the answer's.
+    fn add(&mut self, later: Self) {
+        self.prompt = later.prompt.or(self.prompt);
+        self.cached = later.cached.or(self.cached);
+        self.answer = later.answer.or(self.answer);
+    }
+}
+
+/// How many tokens so many bytes of a prompt may be.
+pub fn estimated(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX) / TOKEN_BYTES
+}
+
+/// As chats and completions have it; and as responses and messages do.
 #[derive(Deserialize)]
 struct Written {
-    #[serde(alias = "input_tokens")]
-    prompt_tokens: u64,
-    #[serde(alias = "input_tokens_details")]
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
     prompt_tokens_details: Option<Details>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    input_tokens_details: Option<Details>,
 }
 
 #[derive(Deserialize)]
@@ -26,16 +72,86 @@ struct Details {
     cached_tokens: Option<u64>,
 }
 
-/// The last usage in a piece of an answer, be it of JSON or of events. One that is cut in two is not found.
-pub fn of_prompt(piece: &[u8]) -> Option<PromptUsage> {
-    // In a text the quotes would have a `\\` before them.
-    const NAME: &[u8] = b"\"usage\"";
-    let behind = &piece[memmem::rfind(piece, NAME)? + NAME.len()..];
-    let value = behind.trim_ascii_start().strip_prefix(b":")?;
-    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<Written>();
-    let written = values.next()?.ok()?;
-    let cached = written.prompt_tokens_details.and_then(|details| details.cached_tokens);
-    Some(PromptUsage { prompt: written.prompt_tokens, cached })
+impl From<Written> for Usage {
+    fn from(written: Written) -> Self {
+        let details = written.prompt_tokens_details.or(written.input_tokens_details);
+        Self {
+            prompt: written.prompt_tokens.or(written.input_tokens),
+            cached: details.and_then(|details| details.cached_tokens),
+            answer: written.completion_tokens.or(written.output_tokens),
+        }
+    }
+}
+
+/// Watches one answer.
+#[derive(Debug, Default)]
+pub struct Tally {
+    usage: Usage,
+    /// Events that may hold a token.
+    events: u64,
+    /// The begin of a usage, or of its name, whose rest has not come.
+    cut: Vec<u8>,
+}
+
+impl Tally {
+    /// The next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.events += memmem::find_iter(piece, EVENT).count() as u64;
+        if self.cut.is_empty() {
+            return self.read(piece);
+        }
+        let mut both = std::mem::take(&mut self.cut);
+        both.extend_from_slice(piece);
+        self.read(&both);
+    }
+
+    /// What was told so far.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Events that came: in vLLM's streams each but the first has a token, or some.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    fn read(&mut self, mut bytes: &[u8]) {
+        while let Some(at) = memmem::find(bytes, NAME) {
+            let whole = &bytes[at..];
+            bytes = &whole[NAME.len()..];
+            match written(bytes) {
+                Found::Usage(usage) => self.usage.add(usage),
+                Found::Nothing => {}
+                Found::Cut if whole.len() > CUT_BYTES_MAX => {}
+                Found::Cut => return self.cut.extend_from_slice(whole),
+            }
+        }
+        let cut = (1..NAME.len()).rev().find(|length| bytes.ends_with(&NAME[..*length]));
+        self.cut.extend_from_slice(&NAME[..cut.unwrap_or(0)]);
+    }
+}
+
+/// What stands behind the name.
+enum Found {
+    Usage(Usage),
+    Nothing,
+    /// Not all of it.
+    Cut,
+}
+
+fn written(behind: &[u8]) -> Found {
+    let value = behind.trim_ascii_start();
+    if value.is_empty() {
+        return Found::Cut;
+    }
+    let Some(value) = value.strip_prefix(b":") else { return Found::Nothing };
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<Option<Written>>();
+    match values.next() {
+        Some(Ok(Some(written))) => Found::Usage(written.into()),
+        Some(Err(error)) if error.is_eof() => Found::Cut,
+        None => Found::Cut,
+        Some(Ok(None) | Err(_)) => Found::Nothing,
+    }
 }
 
 #[cfg(test)]
@@ -44,22 +160,52 @@ mod tests {
 
     use super::*;
 
-    fn of(text: &str) -> Option<(u64, Option<u64>)> {
-        of_prompt(text.as_bytes()).map(|usage| (usage.prompt, usage.cached))
+    fn of(pieces: &[&[u8]]) -> Usage {
+        let mut tally = Tally::default();
+        pieces.iter().for_each(|piece| tally.push(piece));
+        tally.usage()
     }
+
+    fn told(text: &str) -> (Option<u64>, Option<u64>, Option<u64>) {
+        let Usage { prompt, cached, answer } = of(&[text.as_bytes()]);
+        (prompt, cached, answer)
+    }
+
+    const CHAT: &str = r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}],"usage":{"prompt_tokens":7,"total_tokens":8,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":4}},"prompt_logprobs":null}"#;
+    const EVENTS: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"w\"}}],\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3,\"prompt_tokens_details\":null}}\n\ndata: [DONE]\n\n";
+    const MESSAGE: &str = "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":0}}}\n\nevent: message_delta\ndata: {\"usage\":{\"output_tokens\":5}}\n\n";
 
     #[test]
     fn it_is_found_in_every_form() {
-        let chat = r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}],"usage":{"prompt_tokens":7,"total_tokens":8,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":4}},"prompt_logprobs":null}"#;
-        assert_eq!(of(chat), Some((7, Some(4))));
-        let event = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"prompt_tokens_details\":null}}\n\ndata: [DONE]\n\n";
-        assert_eq!(of(event), Some((7, None)));
-        let response = "{\"usage\" : { \"input_tokens\": 5, \"input_tokens_details\": {\"cached_tokens\": 0}}}";
-        assert_eq!(of(response), Some((5, Some(0))));
+        assert_eq!(told(CHAT), (Some(7), Some(4), Some(1)));
+        assert_eq!(told(EVENTS), (Some(7), None, Some(3)));
+        let response = "{\"usage\" : { \"input_tokens\": 5, \"output_tokens\": 2, \"input_tokens_details\": {\"cached_tokens\": 0}}}";
+        assert_eq!(told(response), (Some(5), Some(0), Some(2)));
+        assert_eq!(told(MESSAGE), (Some(7), None, Some(5)));
     }
 
     #[test]
-    fn what_is_none_is_none() {
+    fn it_is_found_however_it_is_cut() {
+        for text in [CHAT, EVENTS, MESSAGE] {
+            let whole = of(&[text.as_bytes()]);
+            for cut in 0..text.len() {
+                let (before, after) = text.as_bytes().split_at(cut);
+                assert_eq!(of(&[before, after]), whole, "{cut}");
+            }
+            let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(of(&bytes), whole);
+        }
+    }
+
+    #[test]
+    fn events_are_counted_while_nothing_is_told() {
+        let mut tally = Tally::default();
+        (0..5).for_each(|_| tally.push(b"data: {\"choices\":[]}\n\n"));
+        assert_eq!((tally.events(), tally.usage().total()), (5, None));
+    }
+
+    #[test]
+    fn what_is_none_is_none_and_what_never_ends_is_let_go_of() {
         for text in [
             "",
             "usage",
@@ -70,15 +216,19 @@ mod tests {
             "\"usage\":{\"prompt_tokens\":-1}",
             "\"usage\":{\"prompt_tokens\":7",
         ] {
-            assert_eq!(of(text), None, "{text}");
+            assert_eq!(told(text), (None, None, None), "{text}");
         }
+        let mut tally = Tally::default();
+        tally.push(b"\"usage\":{");
+        (0..CUT_BYTES_MAX).for_each(|_| tally.push(b"   "));
+        assert!(tally.cut.len() <= CUT_BYTES_MAX);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(before in prop::collection::vec(any::<u8>(), 0..40), after in prop::collection::vec(any::<u8>(), 0..40)) {
             let piece = [before, b"\"usage\":".to_vec(), after].concat();
-            let _told = of_prompt(&piece);
+            let _told = of(&[&piece]);
         }
     }
 }

@@ -147,18 +147,21 @@ impl<'a> Story<'a> {
 
     /// How often `key` may ask.
     fn limits(&mut self, key: &Key) {
-        let KeyLimits { rpm, rpd, concurrent, day } = key.limits;
+        let KeyLimits { rpm, rpd, tpm, tpd, concurrent, day } = key.limits;
         let a_day = match day {
             Day::Rolling => "in 24 hours",
             Day::Utc => "a day of UTC",
         };
-        let limits = [(rpm, "a minute"), (rpd, a_day), (concurrent, "at a time")];
+        let limits = [
+            (rpm, "requests a minute"),
+            (rpd, &format!("requests {a_day}")),
+            (tpm, "tokens a minute"),
+            (tpd, &format!("tokens {a_day}")),
+            (concurrent, "requests at a time"),
+        ];
         let told = limits.map(|(limit, of)| limit.map(|limit| format!("{limit} {of}")));
         let told: Vec<String> = told.into_iter().flatten().collect();
-        match told.is_empty() {
-            true => self.line("limits", "none"),
-            false => self.line("limits", format!("requests: {}", told.join(", "))),
-        }
+        self.line("limits", if told.is_empty() { "none".to_owned() } else { told.join(", ") });
     }
 
     /// What `key` may do, in words.

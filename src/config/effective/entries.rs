@@ -153,10 +153,14 @@ pub(super) fn key(index: usize, key: &KeyConfig, rows: &mut Rows<'_>) {
     let expires =
         expires.map(|end| DateTime::<Utc>::from(end).to_rfc3339_opts(SecondsFormat::Secs, true));
     rows.value(entry, "expires", expires.unwrap_or_else(|| "never".to_owned()));
-    let KeyLimits { rpm, rpd, concurrent, day } = *limits;
-    for (field, limit) in
-        [("limits.rpm", rpm), ("limits.rpd", rpd), ("limits.concurrent", concurrent)]
-    {
+    let KeyLimits { rpm, rpd, tpm, tpd, concurrent, day } = *limits;
+    for (field, limit) in [
+        ("limits.rpm", rpm),
+        ("limits.rpd", rpd),
+        ("limits.tpm", tpm),
+        ("limits.tpd", tpd),
+        ("limits.concurrent", concurrent),
+    ] {
         match limit {
             Some(limit) => rows.brought(entry, field, limit.to_string()),
             None => rows.value(entry, field, "none".to_owned()),

@@ -39,9 +39,8 @@ fallbacks:
   a: [b, c]
 ";
 
-#[test]
-fn every_value_of_a_long_upstream_says_where_it_stands() {
-    let keys = "\
+/// A key with most of what keys may have.
+const KEYS: &str = "\
 keys:
   - name: team
     key_sha256: BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD
@@ -49,6 +48,9 @@ keys:
     expires: 2027-01-01T00:00:00Z
     limits: { rpm: 60, day: utc }
 ";
+
+#[test]
+fn every_value_of_a_long_upstream_says_where_it_stands() {
     let environment = env(&[
         ("NODE", "gpu"),
         ("VLLM_KEY", SECRET),
@@ -56,7 +58,7 @@ keys:
         ("INTERNAL_API_KEY", "sk-hunter2-too"),
     ]);
     assert_lines(
-        &effective_of(Some(LONG), Some(keys), environment),
+        &effective_of(Some(LONG), Some(KEYS), environment),
         &[
             "upstreams.llama.kind = vllm < routes.yaml:3:11",
             "upstreams.llama.nodes = [http://gpu:8000, http://gpu-1:8000] < routes.yaml:4:5, environment NODE",
@@ -95,6 +97,8 @@ keys:
             "keys[0].expires = 2027-01-01T00:00:00Z < keys.yaml:5:14",
             "keys[0].limits.rpm = 60 < keys.yaml:6:20",
             "keys[0].limits.rpd = none < default",
+            "keys[0].limits.tpm = none < default",
+            "keys[0].limits.tpd = none < default",
             "keys[0].limits.concurrent = none < default",
             "keys[0].limits.day = utc < keys.yaml:6:29",
             "keys[1].name = internal-api-key < environment INTERNAL_API_KEY",
@@ -104,6 +108,8 @@ keys:
             "keys[1].expires = never < default",
             "keys[1].limits.rpm = none < default",
             "keys[1].limits.rpd = none < default",
+            "keys[1].limits.tpm = none < default",
+            "keys[1].limits.tpd = none < default",
             "keys[1].limits.concurrent = none < default",
             "keys[1].limits.day = rolling < default",
         ],

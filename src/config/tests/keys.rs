@@ -83,7 +83,6 @@ fn entries_that_are_wrong_are_refused() {
         "name: a, key: k, limits: { rpm: often }",
         "name: a, key: k, limits: { rpn: 1 }",
         "name: a, key: k, limits: { day: solar }",
-        "name: a, key: k, limits: { tpm: 1 }",
         "name: a, key: k, limits: 7",
     ] {
         let found = bad_keys(&format!("keys: [{{ {entry} }}]"));

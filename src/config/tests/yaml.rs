@@ -35,7 +35,6 @@ routes:
     methods: [GET]
     upstream_url: http://h:1/c?d=e
 fallbacks: { a: [] }
-tpm: 9
 ";
     assert_lines(
         &bad(text),
@@ -54,7 +53,6 @@ tpm: 9
             "routes.yaml:12:19: routes[1].upstream_url: this is no URL of a node; write `http://host:port` or `https://host`",
             "routes.yaml:15:19: routes[2].upstream_url: a query cannot stand here: a request brings its own",
             "routes.yaml:16:14: fallbacks.a: at least one model is needed; leave it out where there is none",
-            "routes.yaml:17:1: tpm: this is not served by this version yet; remove it",
         ],
     );
 }

@@ -1,5 +1,7 @@
 //! How often a key may ask: what is over its limits is refused, tells when to come back, and reaches no node.
 
+mod tokens;
+
 use std::time::Duration;
 
 use reqwest::Response;
@@ -130,6 +132,28 @@ async fn so_many_at_a_time_until_one_ends_or_its_client_leaves() {
     assert!(told.contains("on concurrent requests: Limit 1, Used 1, Requested 1."), "{told}");
     drop(stream);
     eventually(|| async { open().await.status() == 200 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_one_by_one_never_meets_a_limit_of_one_at_a_time() {
+    let node = node(&["m"]).await;
+    let gateway = limited(&node, "concurrent: 1").await;
+    for turn in 0..60 {
+        let mut body = chat("m");
+        body["stream"] = json!(turn % 2 == 1);
+        let request = gateway.client.post(gateway.url(CHAT)).bearer_auth("sk-team").json(&body);
+        let reply = within(request.send()).await.unwrap();
+        assert_eq!(reply.status(), 200, "{turn}");
+        // As SDKs do: nobody waits for what comes behind the last event.
+        let mut reply = reply;
+        let mut seen = Vec::new();
+        while let Some(piece) = within(reply.chunk()).await.unwrap() {
+            seen.extend_from_slice(&piece);
+            if seen.ends_with(b"data: [DONE]\n\n") {
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
