@@ -217,9 +217,9 @@ fn limits() -> Step {
     let (account, mut now) = (Arc::<Account>::default(), BEGAN);
     step("limits: a decision, settled, and the place given back", move || {
         now += 1;
-        let (admitted, standing) = account.take(black_box(&limits), Part::All(700), now);
+        let (admitted, standing) = account.take(black_box(&limits), Part::All(7), now);
         // As where an answer was shorter than it might have been.
-        admitted.unwrap().settle(500, now);
+        admitted.unwrap().settle(5, now);
         black_box(standing);
     })
 }
