@@ -214,6 +214,13 @@ def gateway(ports, logs, direct, tmp_path_factory):
         ),
     ):
         yield Target(f"http://{public}", KEY)
+        pages = [f"http://{admin}/metrics", f"http://{admin}/api/status", f"http://{public}/"]
+        told = {page: urllib.request.urlopen(page, timeout=10).read().decode() for page in pages}
+    told["the log"] = (logs / "gateway").read_text()
+    # Of everything that the tests did.
+    secrets = [NODE_KEY, KEY, LIMITED_KEY, MINUTE_KEY, DAY_KEY, PROXY_SECRET_KEY, "sk-wrong"]
+    for place, text in told.items():
+        assert [secret for secret in secrets if secret in text] == [], place
 
 
 @pytest.fixture(params=["gateway", "direct"])

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sluice::config::{Environment, Source};
 use sluice::config::{Settings, SettingsArgs};
 use sluice::gateway::{AccessLog, Format};
+use sluice::metrics::Metrics;
 use sluice::server::{CannotStart, Server, Start, bind};
 use sluice::upstream::resolve::{Resolve, SystemResolver};
 
@@ -23,6 +24,29 @@ pub(crate) struct TestGateway {
     pub(crate) server: Server,
     pub(crate) dir: tempfile::TempDir,
     log: Lines,
+    _silence: Silence,
+}
+
+/// Whatever a test did: when it is over, no key is in the log or in the metrics. All keys of the tests begin alike.
+struct Silence {
+    log: Lines,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let log = self.log.0.lock().unwrap().clone();
+        for told in [log, self.metrics.render().unwrap()] {
+            let told = String::from_utf8(told).unwrap();
+            let begins_a_word =
+                |at: usize| at == 0 || !told.as_bytes()[at - 1].is_ascii_alphanumeric();
+            let key = told.match_indices("sk-").find(|(at, _)| begins_a_word(*at));
+            assert_eq!(key, None, "{told}");
+        }
+    }
 }
 
 /// What a gateway starts from.
@@ -135,7 +159,8 @@ impl Setup {
             .timeout(DEADLINE)
             .build()
             .unwrap();
-        Ok(TestGateway { addr, admin: admin_addr, client, server, dir, log })
+        let _silence = Silence { log: log.clone(), metrics: server.metrics.clone() };
+        Ok(TestGateway { addr, admin: admin_addr, client, server, dir, log, _silence })
     }
 }
 
