@@ -309,6 +309,11 @@ pub struct KeyLimits {
 }
 
 impl KeyLimits {
+    /// Its tokens are limited.
+    pub fn has_tokens(&self) -> bool {
+        self.tpm.or(self.tpd).is_some()
+    }
+
     /// It may ask as often as it likes.
     pub fn is_none(&self) -> bool {
         [self.rpm, self.rpd, self.tpm, self.tpd, self.concurrent].iter().all(Option::is_none)

@@ -73,8 +73,12 @@ impl Gateway {
             let now = self.clock.at(Instant::now());
             self.passes.take(pass, &key.name, request.uri.path(), now)
         });
-        let prompt = ctx.prompt.parts.iter().map(ExactSizeIterator::len).sum();
-        ctx.quota.prompt = usage::estimated(prompt);
+        if key.limits.has_tokens()
+            && let Some(body) = &ctx.body
+        {
+            let parts = ctx.prompt.parts.iter().filter_map(|part| body.bytes.get(part.clone()));
+            ctx.quota.prompt = parts.map(usage::estimated).sum();
+        }
         let tokens = ctx.quota.prompt.saturating_add(ctx.max_tokens.unwrap_or(0));
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         let part = match counted {

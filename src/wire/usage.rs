@@ -6,6 +6,12 @@ use serde::Deserialize;
 /// Bytes of JSON to a token of a prompt, where nobody has counted: a little under what English text has.
 const TOKEN_BYTES: u64 = 4;
 
+/// So many bytes of base64 without a gap are no text: an image, or sound.
+const ATTACHED_BYTES: usize = 1_024;
+
+/// Tokens of one of them: models make some hundred to some thousand of an image, whatever its bytes.
+const ATTACHMENT_TOKENS: u64 = 1_024;
+
 /// Longest usage that is kept while it is not whole, in bytes. vLLM's is about 200.
 const CUT_BYTES_MAX: usize = 4 * 1024;
 
@@ -51,9 +57,21 @@ impl Usage {
     }
 }
 
-/// How many tokens so many bytes of a prompt may be.
-pub fn estimated(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX) / TOKEN_BYTES
+/// How many tokens a part of a prompt may be, as it stands in a JSON body.
+pub fn estimated(part: &[u8]) -> u64 {
+    let (mut attached, mut attachments, mut before) = (0, 0, false);
+    for block in part.chunks_exact(ATTACHED_BYTES) {
+        let is_attached = block.iter().all(is_base64);
+        attached += if is_attached { block.len() } else { 0 };
+        attachments += u64::from(is_attached && !before);
+        before = is_attached;
+    }
+    let text = u64::try_from(part.len() - attached).unwrap_or(u64::MAX);
+    text / TOKEN_BYTES + attachments * ATTACHMENT_TOKENS
+}
+
+fn is_base64(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
 }
 
 /// As chats and completions have it; and as responses and messages do.
@@ -195,6 +213,18 @@ mod tests {
             let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
             assert_eq!(of(&bytes), whole);
         }
+    }
+
+    #[test]
+    fn a_prompt_is_a_fourth_of_its_bytes_but_for_what_is_attached() {
+        let text = "some words ".repeat(1_000);
+        assert_eq!(estimated(text.as_bytes()), 2_750);
+        let image =
+            format!(r#"{{"url":"data:image/png;base64,{}"}}"#, "iVBORw0KGgo/".repeat(100_000));
+        let both = [text.as_str(), &image, &text, &image].concat();
+        let tokens = estimated(both.as_bytes());
+        assert!((2 * 2_750 + 2 * 1_024..2 * 2_750 + 4_096).contains(&tokens), "{tokens}");
+        assert_eq!(estimated(b""), 0);
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn events_are_counted_where_nothing_is_reported() {
     let (text, usage) = told(reply).await;
     assert_eq!(usage, Value::Null, "{text}");
     let events = text.matches("data: {").count() as u64;
-    let prompt = chat("m")["messages"].to_string().len() as u64 / 4;
+    let prompt = sluice::wire::usage::estimated(chat("m")["messages"].to_string().as_bytes());
     assert_eq!(spent(&gateway, 1).await, prompt + events, "{text}");
 }
 
@@ -158,6 +158,19 @@ async fn what_is_over_the_limit_is_refused_in_tokens_and_what_never_fits_is_told
     );
     let message = body["error"]["message"].as_str().unwrap();
     assert!(message.contains(&format!("Limit 100, Used {used}, Requested ")), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_image_takes_no_more_ahead_than_a_model_makes_of_it() {
+    let node = node(&["m"]).await;
+    let gateway = limited(&node, "tpm: 10000").await;
+    let url = format!("data:image/png;base64,{}", "iVBORw0KGgo/".repeat(100_000));
+    let content = json!([
+        { "type": "text", "text": "What is this?" },
+        { "type": "image_url", "image_url": { "url": url } },
+    ]);
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": content }] });
+    assert_eq!(post(&gateway, CHAT, &body).await.status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
