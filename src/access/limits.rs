@@ -134,7 +134,15 @@ impl Account {
             exceeded = exceeded.into_iter().chain(full).max_by_key(|one| one.wait);
         }
         let admitted = match exceeded {
-            Some(exceeded) => Err(exceeded),
+            Some(exceeded) => {
+                if let Part::Rest(moment, _) = part {
+                    // Who is refused takes nothing, ahead neither.
+                    for (ring, Window { span, .. }) in rings.iter_mut().zip(&windows).take(TOKENS) {
+                        ring.give_back(*span, span.at(moment), 1);
+                    }
+                }
+                Err(exceeded)
+            }
             None => {
                 let has_place = part != Part::Ahead;
                 *running += u32::from(has_place);
@@ -309,15 +317,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_before_takes_a_place_alone_and_can_be_given_back() {
-        let (account, limits) = (Arc::<Account>::default(), limits(1, 0, 1));
+    fn what_was_counted_ahead_takes_a_place_alone_and_is_given_back_where_it_is_refused() {
+        let (account, limits) = (Arc::<Account>::default(), limits(2, 0, 1));
         let take = |part| account.take(&limits, part, NOW).0;
+        drop(take(Part::Ahead).unwrap());
         drop(take(Part::Ahead).unwrap());
         assert_eq!(take(Part::Ahead).unwrap_err().limit, Limit::RequestsPerMinute);
         let admitted = take(Part::Rest(NOW, 0)).unwrap();
         assert_eq!(take(Part::Rest(NOW, 0)).unwrap_err().limit, Limit::Concurrent);
-        admitted.give_back();
         drop(admitted);
+        let again = take(Part::All(0)).unwrap();
+        assert_eq!(take(Part::Ahead).unwrap_err().limit, Limit::RequestsPerMinute);
+        again.give_back();
+        drop(again);
         assert!(take(Part::All(0)).is_ok());
     }
 

@@ -67,6 +67,8 @@ impl Gateway {
         let pass = match asked.path {
             Some(path) if asked.is_counted() => {
                 self.take_part(ctx, key, Part::Ahead)?;
+                // The request that brings the pass gives back what is to be given back.
+                ctx.quota.keep();
                 self.passes.issue(&key.name, path, self.clock.at(Instant::now()))
             }
             // What comes of it is not known: it is counted when it comes.

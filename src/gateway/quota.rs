@@ -50,6 +50,11 @@ impl Quota {
         Ok(())
     }
 
+    /// What was taken stays taken, whatever comes of this request.
+    pub(super) fn keep(&mut self) {
+        self.admitted = None;
+    }
+
     /// The tokens of the answer are to be counted.
     pub(super) fn has_tokens(&self) -> bool {
         self.admitted.as_ref().is_some_and(Admitted::has_tokens)
