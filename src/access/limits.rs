@@ -70,8 +70,8 @@ pub enum Part {
     All(u32),
     /// What can be known of it before it comes: a request of the windows.
     Ahead,
-    /// The rest: it was counted ahead at this moment, in the milliseconds of a [`Clock`], and has so many tokens.
-    Rest(u64, u32),
+    /// All, with so many tokens, in the place of what was taken ahead at this moment, in the milliseconds of a [`Clock`].
+    Counted(u64, u32),
 }
 
 /// What was taken for one request. Dropping it ends the request; the windows keep what was taken, unless it is given back.
@@ -110,9 +110,10 @@ impl Part {
     /// How much of each window is to be taken.
     fn amounts(self) -> [Option<u32>; WINDOWS] {
         match self {
-            Self::All(tokens) => [Some(1), Some(1), Some(tokens), Some(tokens)],
             Self::Ahead => [Some(1), Some(1), None, None],
-            Self::Rest(_, tokens) => [None, None, Some(tokens), Some(tokens)],
+            Self::All(tokens) | Self::Counted(_, tokens) => {
+                [Some(1), Some(1), Some(tokens), Some(tokens)]
+            }
         }
     }
 }
@@ -124,32 +125,34 @@ impl Account {
         let windows = windows(limits);
         let mut taken = self.0.lock();
         let Taken { rings, running } = &mut *taken;
+        let mut amounts = part.amounts();
+        if let Part::Counted(moment, _) = part {
+            // It is taken now, when it is here: what is counted ahead cannot be saved up for another window. Of what another
+            // gateway has counted nothing is here.
+            let of_requests = rings.iter_mut().zip(&windows).zip(&mut amounts).take(TOKENS);
+            for ((ring, Window { span, .. }), amount) in of_requests {
+                let here = ring.give_back(*span, span.at(moment), 1);
+                *amount = amount.filter(|_| here > 0);
+            }
+        }
         let mut exceeded =
             limits.concurrent.filter(|allowed| *running >= *allowed).map(|allowed| {
                 let (limit, used) = (Limit::Concurrent, u64::from(*running));
                 Exceeded { limit, allowed, used, requested: 1, wait: CONCURRENT_WAIT }
             });
-        for ((ring, window), amount) in rings.iter_mut().zip(&windows).zip(part.amounts()) {
+        for ((ring, window), amount) in rings.iter_mut().zip(&windows).zip(amounts) {
             let full = amount.and_then(|amount| window.exceeded(ring, amount, now));
             exceeded = exceeded.into_iter().chain(full).max_by_key(|one| one.wait);
         }
         let admitted = match exceeded {
-            Some(exceeded) => {
-                if let Part::Rest(moment, _) = part {
-                    // Who is refused takes nothing, ahead neither.
-                    for (ring, Window { span, .. }) in rings.iter_mut().zip(&windows).take(TOKENS) {
-                        ring.give_back(*span, span.at(moment), 1);
-                    }
-                }
-                Err(exceeded)
-            }
+            Some(exceeded) => Err(exceeded),
             None => {
                 let has_place = part != Part::Ahead;
                 *running += u32::from(has_place);
                 let mut of_request = [None; WINDOWS];
-                let all = rings.iter_mut().zip(&windows).zip(part.amounts());
+                let all = rings.iter_mut().zip(&windows).zip(amounts);
                 for (slot, ((ring, window), amount)) in of_request.iter_mut().zip(all) {
-                    *slot = window.take(ring, amount, part);
+                    *slot = amount.and_then(|amount| window.take(ring, amount));
                 }
                 Ok(Admitted { account: self.clone(), has_place, taken: of_request })
             }
@@ -197,13 +200,8 @@ impl Window {
     }
 
     /// Where there is no limit, nothing is counted.
-    fn take(&self, ring: &mut Ring, amount: Option<u32>, part: Part) -> Option<(Span, u64, u32)> {
-        self.allowed?;
-        Some(match (amount, part) {
-            (Some(amount), _) => (self.span, ring.take(self.span, amount), amount),
-            (None, Part::Rest(moment, _)) => (self.span, self.span.at(moment), 1),
-            (None, _) => return None,
-        })
+    fn take(&self, ring: &mut Ring, amount: u32) -> Option<(Span, u64, u32)> {
+        self.allowed.map(|_| (self.span, ring.take(self.span, amount), amount))
     }
 
     fn standing(&self, ring: &mut Ring, now: u64) -> Option<Standing> {
@@ -323,14 +321,25 @@ mod tests {
         drop(take(Part::Ahead).unwrap());
         drop(take(Part::Ahead).unwrap());
         assert_eq!(take(Part::Ahead).unwrap_err().limit, Limit::RequestsPerMinute);
-        let admitted = take(Part::Rest(NOW, 0)).unwrap();
-        assert_eq!(take(Part::Rest(NOW, 0)).unwrap_err().limit, Limit::Concurrent);
+        let admitted = take(Part::Counted(NOW, 0)).unwrap();
+        assert_eq!(take(Part::Counted(NOW, 0)).unwrap_err().limit, Limit::Concurrent);
         drop(admitted);
         let again = take(Part::All(0)).unwrap();
         assert_eq!(take(Part::Ahead).unwrap_err().limit, Limit::RequestsPerMinute);
         again.give_back();
         drop(again);
         assert!(take(Part::All(0)).is_ok());
+    }
+
+    #[test]
+    fn what_is_counted_ahead_cannot_be_saved_up_for_another_window() {
+        let (account, limits) = (Arc::<Account>::default(), limits(3, 0, 0));
+        (0..3).for_each(|_| drop(account.take(&limits, Part::Ahead, NOW).0.unwrap()));
+        let late = NOW + 59_000;
+        (0..3).for_each(|_| drop(account.take(&limits, Part::Counted(NOW, 0), late).0.unwrap()));
+        let refused = account.take(&limits, Part::All(0), NOW + 66_000).0.unwrap_err();
+        assert_eq!(refused.used, 3);
+        assert!(account.take(&limits, Part::All(0), late + 66_000).0.is_ok());
     }
 
     #[test]

@@ -67,16 +67,16 @@ impl Ring {
         newest
     }
 
-    /// Gives back `amount` of what was taken in `slot`, unless that was let go of.
-    pub fn give_back(&mut self, span: Span, slot: u64, amount: u32) {
-        if slot + span.slots < self.newest {
-            return;
+    /// Gives back `amount` of what was taken in `slot`, as far as that is still there; how much it was.
+    pub fn give_back(&mut self, span: Span, slot: u64, amount: u32) -> u32 {
+        if slot + span.slots < self.newest || slot > self.newest {
+            return 0;
         }
-        if let Some(count) = self.slot(slot) {
-            let given = amount.min(*count);
-            *count -= given;
-            self.sum -= u64::from(given);
-        }
+        let Some(count) = self.slot(slot) else { return 0 };
+        let given = amount.min(*count);
+        *count -= given;
+        self.sum -= u64::from(given);
+        given
     }
 
     /// Milliseconds from `now` until `amount` is let go of; of less than that, until all is.

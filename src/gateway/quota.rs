@@ -87,7 +87,7 @@ impl Gateway {
         let tokens = ctx.quota.prompt.saturating_add(ctx.max_tokens.unwrap_or(0));
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         let part = match counted {
-            Some(moment) => Part::Rest(moment, tokens),
+            Some(moment) => Part::Counted(moment, tokens),
             None => Part::All(tokens),
         };
         self.take_part(ctx, key, part)
