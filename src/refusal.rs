@@ -261,11 +261,8 @@ impl Refusal {
     }
 
     /// Where coming back helps tomorrow, or never, SDKs are told not to wait for it: some sleep as long as they are told.
-    pub fn should_retry(&self) -> Option<bool> {
-        match self {
-            Self::Exceeded(exceeded) if !exceeded.can_soon_be() => Some(false),
-            _ => None,
-        }
+    pub fn forbids_retry(&self) -> bool {
+        matches!(self, Self::Exceeded(exceeded) if !exceeded.can_soon_be())
     }
 
     /// For `Allow`.

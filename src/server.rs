@@ -23,8 +23,8 @@ use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::access::clock::Clock;
 use crate::access::keys::Fingerprints;
-use crate::access::limits::Clock;
 use crate::access::passes::Passes;
 use crate::admin::Admin;
 use crate::config::{Settings, Source, secret};

@@ -2,7 +2,7 @@
 //! nothing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -13,30 +13,6 @@ use crate::refusal::{Exceeded, Limit};
 /// When another request may have ended, if as many are under way as may be: nobody knows; soon enough to be of use, and not
 /// so soon that asking is all that is done.
 const CONCURRENT_WAIT: Duration = Duration::from_secs(1);
-
-/// Milliseconds since 1970 that never go back: what the system's clock said at the start, and what has passed since.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    began: Instant,
-    millis: u64,
-}
-
-impl Clock {
-    /// From now on.
-    pub fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { began: Instant::now(), millis: whole_millis(since) }
-    }
-
-    /// What it showed at `moment`.
-    pub fn at(&self, moment: Instant) -> u64 {
-        self.millis + whole_millis(moment.saturating_duration_since(self.began))
-    }
-}
-
-fn whole_millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Windows of a key: requests, then tokens.
 const WINDOWS: usize = 4;
@@ -70,7 +46,7 @@ pub enum Part {
     All(u32),
     /// What can be known of it before it comes: a request of the windows.
     Ahead,
-    /// All, with so many tokens, in the place of what was taken ahead at this moment, in the milliseconds of a [`Clock`].
+    /// All, with so many tokens, in the place of what was taken ahead at this moment, in the milliseconds of a [`Clock`](super::clock::Clock).
     Counted(u64, u32),
 }
 
@@ -119,7 +95,7 @@ impl Part {
 }
 
 impl Account {
-    /// Takes a `part` of a request at `now`, in the milliseconds of a [`Clock`], or says what is in the way: of several limits
+    /// Takes a `part` of a request at `now`, in the milliseconds of a [`Clock`](super::clock::Clock), or says what is in the way: of several limits
     /// the one that takes longest.
     pub fn take(self: &Arc<Self>, limits: &KeyLimits, part: Part, now: u64) -> Decision {
         let windows = windows(limits);

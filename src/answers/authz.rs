@@ -10,7 +10,7 @@ const LABEL: HeaderName = HeaderName::from_static("x-auth-label");
 const BACKEND: HeaderName = HeaderName::from_static("x-proxy-backend");
 
 /// The request is counted: it brings this along.
-const CHECKED: HeaderName = HeaderName::from_static("x-ratelimit-checked");
+pub const CHECKED: HeaderName = HeaderName::from_static("x-ratelimit-checked");
 
 /// The status that a client would have got here, where nginx cannot be told it.
 const STATUS: HeaderName = HeaderName::from_static("x-sluice-status");

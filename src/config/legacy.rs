@@ -32,14 +32,14 @@ pub(super) fn keys(environment: &Environment, keys: &mut Keys, report: &mut Repo
         [("PROXY_SECRET_KEY", "proxy-secret-key"), ("INTERNAL_API_KEY", "internal-api-key")]
     {
         if let Some(text) = environment.get(variable) {
-            add_key(keys, variable, (name, text, true, KeyLimits::default()), report);
+            add_key(keys, variable, (name, text, true), report);
         }
     }
     let list = environment.get("ALLOWED_API_KEYS").unwrap_or_default();
     let allowed = list.split(',').map(str::trim).filter(|key| !key.is_empty());
     for (number, text) in (1..).zip(allowed) {
         let name = format!("allowed-{number}");
-        add_key(keys, "ALLOWED_API_KEYS", (&name, text, false, KeyLimits::default()), report);
+        add_key(keys, "ALLOWED_API_KEYS", (&name, text, false), report);
     }
     tokens_json::keys(environment, keys, report);
 }
@@ -47,7 +47,7 @@ pub(super) fn keys(environment: &Environment, keys: &mut Keys, report: &mut Repo
 fn add_key(
     keys: &mut Keys,
     variable: &'static str,
-    (name, text, admin, limits): (&str, &str, bool, KeyLimits),
+    (name, text, admin): (&str, &str, bool),
     report: &mut Report,
 ) {
     let at = At::Root.key(variable);
@@ -59,7 +59,7 @@ fn add_key(
         inference: true,
         admin,
         expires: None,
-        limits,
+        limits: KeyLimits::default(),
         declared: Declared::Variable(variable),
     };
     keys.add(key, &Places { name: at, secret: at }, report);

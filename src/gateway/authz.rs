@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderName, Method};
+use http::Method;
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -13,7 +13,6 @@ use crate::access::limits::Part;
 use crate::access::permission;
 use crate::answers::{Answer, authz};
 use crate::refusal::Refusal;
-use crate::routing::choice::Choices;
 use crate::routing::table::{Found, Route};
 use crate::upstream::Upstream;
 use crate::wire::paths;
@@ -24,9 +23,6 @@ const ORIGINAL_METHOD: &str = "x-original-method";
 
 /// The model, where nginx knows it.
 const MODEL: &str = "x-model";
-
-/// What a request brings that was counted here.
-pub(super) const CHECKED: HeaderName = HeaderName::from_static("x-ratelimit-checked");
 
 /// What nginx asks about.
 struct Asked<'r> {
@@ -92,7 +88,7 @@ impl Gateway {
             _ => &[],
         };
         if asked.model.is_none() || routes.is_empty() {
-            return Ok(only(routes).or_else(|| default(choices)));
+            return Ok(only(routes).or_else(|| choices.default.clone()));
         }
         let chosen = choices.choose(routes, asked.model, &self.client).await;
         let chosen = permission::permit(key, asked.model, choices, chosen)?;
@@ -105,10 +101,6 @@ fn only(routes: &[Arc<Route>]) -> Option<Arc<Upstream>> {
     let first = &routes.first()?.upstream;
     let same = routes.iter().all(|route| Arc::ptr_eq(&route.upstream, first));
     same.then(|| first.clone())
-}
-
-fn default(choices: &Choices) -> Option<Arc<Upstream>> {
-    choices.default.clone()
 }
 
 impl<'r> Asked<'r> {

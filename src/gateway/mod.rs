@@ -54,8 +54,8 @@ pub use limits::Limits;
 pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
 
+use crate::access::clock::Clock;
 use crate::access::keys::Fingerprints;
-use crate::access::limits::Clock;
 use crate::access::passes::Passes;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;

@@ -8,10 +8,10 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::authz::CHECKED;
 use super::context::RequestContext;
 use crate::access::keys::Key;
 use crate::access::limits::{Admitted, Part, Standing, Standings};
+use crate::answers::authz::CHECKED;
 use crate::refusal::{Refusal, in_words};
 use crate::wire::usage;
 

@@ -62,7 +62,7 @@ pub(super) fn of_refusal(refusal: &Refusal, ctx: &RequestContext) -> Answer {
     if let Some(millis) = refusal.retry_after_millis() {
         answer.headers.push((RETRY_AFTER_MS, millis.into()));
     }
-    if refusal.should_retry() == Some(false) {
+    if refusal.forbids_retry() {
         answer.headers.push((SHOULD_RETRY, HeaderValue::from_static("false")));
     }
     if let Some(allow) = refusal.allow().and_then(|allow| HeaderValue::from_str(allow).ok()) {

@@ -142,10 +142,9 @@ async fn who_asks_one_by_one_never_meets_a_limit_of_one_at_a_time() {
         let mut body = chat("m");
         body["stream"] = json!(turn % 2 == 1);
         let request = gateway.client.post(gateway.url(CHAT)).bearer_auth("sk-team").json(&body);
-        let reply = within(request.send()).await.unwrap();
+        let mut reply = within(request.send()).await.unwrap();
         assert_eq!(reply.status(), 200, "{turn}");
         // As SDKs do: nobody waits for what comes behind the last event.
-        let mut reply = reply;
         let mut seen = Vec::new();
         while let Some(piece) = within(reply.chunk()).await.unwrap() {
             seen.extend_from_slice(&piece);
