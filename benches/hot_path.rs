@@ -35,7 +35,10 @@ use sluice::upstream::prefix::chain::Chain;
 use sluice::upstream::resolve::SystemResolver;
 use sluice::wire::events::Tail;
 use sluice::wire::ids::RequestId;
-use sluice::wire::splice::Pieces;
+use sluice::wire::splice::{Edit, Pieces};
+use sluice::wire::usage::Tally;
+use sluice::wire::usage::ask::Hidden;
+use sluice::wire::usage::chunks::Chunks;
 use sluice::wire::{head, paths};
 
 #[global_allocator]
@@ -90,6 +93,7 @@ fn steps() -> Vec<Step> {
     steps.extend(prompt());
     steps.push(limits());
     steps.push(events());
+    steps.extend(usage());
     steps.push(access_log(&snapshot));
     steps
 }
@@ -160,7 +164,7 @@ fn body(bytes: usize) -> Vec<Step> {
     let body = Bytes::from(format!(
         r#"{{"messages":[{{"role":"user","content":"{text}"}}],"stream":true,"model":"m"}}"#
     ));
-    let at = head::read(&body).unwrap().model_at.unwrap();
+    let at = head::read(&body).unwrap().asked.model_at.unwrap();
     let [read, skipped, spliced] = std::array::from_fn(|_| body.clone());
     let size = format!("{} KB", bytes >> 10);
     vec![
@@ -171,7 +175,8 @@ fn body(bytes: usize) -> Vec<Step> {
             serde_json::from_slice::<IgnoredAny>(black_box(&skipped)).unwrap();
         }),
         step(format!("body: splice, {size}"), move || {
-            let pieces = Pieces::spliced(&spliced, at.clone(), b"\"another\"");
+            let edit = Edit { at: at.clone(), new: b"\"another\"".to_vec() };
+            let pieces = Pieces::edited(&spliced, &edit);
             black_box(pieces.map(|piece| piece.len()).sum::<usize>());
         }),
     ]
@@ -234,6 +239,19 @@ fn events() -> Step {
         tail.push(black_box(event.as_bytes()));
         black_box(tail.between_events());
     })
+}
+
+/// A chunk of vLLM's with its usage, as it comes from a socket: the copy alone, and with the usage noted and cut out.
+fn usage() -> Vec<Step> {
+    const CHUNK: &str = "data: {\"id\":\"chatcmpl-98a4e02810e0d685\",\"object\":\"chat.completion.chunk\",\"created\":1795201551,\"model\":\"tiny-llama\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"quick\"},\"logprobs\":null,\"finish_reason\":null,\"token_ids\":null}],\"usage\":{\"prompt_tokens\":12,\"total_tokens\":13,\"completion_tokens\":1,\"completion_tokens_details\":null}}\n\n";
+    let piece = || Bytes::copy_from_slice(black_box(CHUNK.as_bytes()));
+    let (mut chunks, mut tally) = (Chunks::new(Hidden::All), Tally::default());
+    vec![
+        step("usage: a chunk, copied", move || drop(black_box(piece()))),
+        step("usage: a chunk, copied, noted and cut out", move || {
+            drop(black_box(chunks.push(piece(), &mut tally)));
+        }),
+    ]
 }
 
 fn access_log(snapshot: &Snapshot) -> Step {

@@ -50,6 +50,8 @@
 //! - **A wrapper round the client's session, not a client of our own.** The head that waits, limits apart from each other and
 //!   comments hang on one call that Pingora makes while it waits for a node; the rest of the proxy stays Pingora's. It is
 //!   there for event streams only, and where nothing but the head is to be held it goes with the first bytes.
+//! - **Usage is asked for and cut out again** (`wire/usage`): an account is right only if nodes tell what they made, also of
+//!   streams whose client leaves; what such a client did not ask for, it does not see.
 //! - **A stream's end is read, not believed** (`wire/stream_end`): vLLM whose engine dies says so in an event, then `[DONE]`,
 //!   and ends the body well. Only the begin of each line is looked at; events that may tell of it wait until they are whole.
 //! - **A node that may be anything is asked for nothing that nobody wanted**: its models are learnt when a choice or a list

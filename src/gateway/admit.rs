@@ -13,8 +13,9 @@ use super::affinity;
 use super::ambiguous::refuse_ambiguous;
 use super::body;
 use super::context::{Forward, RequestContext, Way};
+use super::edits::Edits;
 use super::forward::{TRACE_PARENT, UP_REQUEST_ID};
-use super::model::{read_named, rename};
+use super::model::read_named;
 use super::operate::Asked;
 use super::reply::Stop;
 use super::stored::Stored;
@@ -69,10 +70,11 @@ impl Gateway {
         }
         forward.repeatable = !paths::operates(path);
         forward.notes_response = ctx.stored.is_noted();
-        forward.rename = rename(&chosen, named.as_ref())?;
-        for fallback in &fallbacks {
-            let rename = rename(fallback, named.as_ref())?;
-            forward.fallbacks.push_back(Way { chosen: fallback.clone(), rename });
+        ctx.is_metered = key.limits.has_tokens();
+        forward.edits = Edits::of(session, ctx, &chosen, &named)?;
+        for chosen in fallbacks {
+            let edits = Edits::of(session, ctx, &chosen, &named)?;
+            forward.fallbacks.push_back(Way { chosen, edits });
         }
         if forward.repeatable {
             self.take_quota(session, ctx, &key)?;

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use super::body::Progress;
 use super::cors;
 use super::downstream::{Downstream, Limits};
 use super::drain::InFlight;
+use super::edits::Edits;
 use super::held::HeldBody;
 use super::quota::Quota;
 use super::reply::{ANTHROPIC_REQUEST_ID, REQUEST_ID};
@@ -65,6 +65,8 @@ pub struct RequestContext {
     /// Tokens that the answer may have, where its client says so.
     pub(super) max_tokens: Option<u64>,
     pub(super) stored: Stored,
+    /// Its tokens are somebody's to pay.
+    pub(super) is_metered: bool,
     pub(super) quota: Quota,
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
@@ -92,13 +94,10 @@ pub struct RequestContext {
     pub(super) answer: AnswerSoFar,
 }
 
-/// The stretch of a body that names the model, and what stands there for the node.
-pub(super) type Rename = (Range<usize>, Vec<u8>);
-
 /// Another way that a request may take.
 pub(super) struct Way {
     pub(super) chosen: Chosen,
-    pub(super) rename: Option<Rename>,
+    pub(super) edits: Edits,
 }
 
 /// Where a request goes, decided once.
@@ -112,8 +111,8 @@ pub(super) struct Forward {
     pub(super) fallbacks: VecDeque<Way>,
     /// The one node that will do.
     pub(super) only: Option<NodeId>,
-    /// The stretch of the body that names the model, and the name in its place.
-    pub(super) rename: Option<Rename>,
+    /// What of the body is written anew.
+    pub(super) edits: Edits,
     /// When the first byte must be there: all tries share it.
     pub(super) first_byte_until: Instant,
     /// The longest silence after it.
@@ -147,6 +146,7 @@ impl RequestContext {
             logged_prompt: None,
             prompt: Prompt::default(),
             stored: Stored::default(),
+            is_metered: false,
             quota: Quota::default(),
             max_tokens: None,
             forward: None,
@@ -196,8 +196,8 @@ impl RequestContext {
     /// The body as the node gets it.
     pub(super) fn pieces(&self) -> Option<Pieces> {
         let body = &self.body.as_ref()?.bytes;
-        Some(match self.forward.as_ref().and_then(|forward| forward.rename.as_ref()) {
-            Some((at, name)) => Pieces::spliced(body, at.clone(), name),
+        Some(match self.forward.as_ref().and_then(|forward| forward.edits.edit.as_ref()) {
+            Some(edit) => Pieces::edited(body, edit),
             None => Pieces::whole(body.clone()),
         })
     }
@@ -237,9 +237,9 @@ impl Forward {
 
     /// Takes the next way on which some node works; false where there is none.
     pub(super) fn fall_back(&mut self) -> bool {
-        while let Some(Way { chosen, rename }) = self.fallbacks.pop_front() {
+        while let Some(Way { chosen, edits }) = self.fallbacks.pop_front() {
             if chosen.is_up(None) {
-                (self.route, self.model, self.rename) = (chosen.route, chosen.renamed, rename);
+                (self.route, self.model, self.edits) = (chosen.route, chosen.renamed, edits);
                 return true;
             }
         }
@@ -263,7 +263,7 @@ impl Forward {
             model: chosen.renamed.clone(),
             fallbacks: VecDeque::new(),
             only: None,
-            rename: None,
+            edits: Edits::default(),
             first_byte_until: total_until.map_or(first_byte_until, |at| at.min(first_byte_until)),
             idle: timeout.unwrap_or(timeouts.idle),
             total_until,

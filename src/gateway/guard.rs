@@ -6,27 +6,42 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::answer::AnswerSoFar;
 use super::context::RequestContext;
 use super::{Gateway, failure};
 use crate::refusal::Refusal;
 use crate::upstream::breaker::Fault;
 use crate::wire::stream_end::StreamEnd;
+use crate::wire::usage::Tally;
+use crate::wire::usage::ask::Hidden;
+use crate::wire::usage::chunks::Chunks;
 
 /// Over one stream.
 pub(super) struct Guard {
     end: StreamEnd,
+    /// Takes out what its client did not ask for.
+    chunks: Option<Chunks>,
     /// The client was told that the stream broke: nothing passes any more.
     over: bool,
 }
 
 impl Guard {
     /// For a stream whose end is known. What is sent with a length has no place for an event of ours.
-    pub(super) fn of(session: &Session, head: &ResponseHeader) -> Option<Self> {
+    pub(super) fn of(
+        session: &Session,
+        head: &ResponseHeader,
+        hidden: Option<Hidden>,
+    ) -> Option<Self> {
         let request = session.req_header();
         let watched =
             request.method == Method::POST && !head.headers.contains_key(header::CONTENT_LENGTH);
         let end = watched.then(|| StreamEnd::of_path(request.uri.path()))??;
-        Some(Self { end, over: false })
+        Some(Self { end, chunks: hidden.map(Chunks::new), over: false })
+    }
+
+    /// It has told the tally of all that passed.
+    pub(super) fn tallies(&self) -> bool {
+        self.chunks.is_some()
     }
 
     /// The client has all of it: the good end, or that the stream broke.
@@ -35,21 +50,42 @@ impl Guard {
     }
 
     /// Leaves of a piece what may pass; says how the node has failed, if it has.
-    fn watch(&mut self, body: &mut Option<Bytes>, end: bool) -> Option<Fault> {
+    fn watch(
+        &mut self,
+        body: &mut Option<Bytes>,
+        end: bool,
+        mut tally: Option<&mut Tally>,
+    ) -> Option<Fault> {
         let mut died = false;
         if let Some(piece) = body.take() {
             let passed = self.end.push(piece);
-            (*body, died) = (some(passed.bytes), passed.died);
+            (*body, died) = (some(self.shown(passed.bytes, tally.as_deref_mut())), passed.died);
         }
         if end && !died {
             let rest = self.end.finish();
-            *body = some(joined(body.take(), rest.bytes));
+            let shown = self.shown(rest.bytes, tally.as_deref_mut());
+            *body = some(joined(body.take(), shown));
             died = rest.died;
         }
         if died {
             return Some(Fault::Died);
         }
-        (end && !self.end.is_well()).then_some(Fault::Broken)
+        if end && !self.end.is_well() {
+            // With it goes the begin of a line that its client has nothing of: what is told of the failure stands alone.
+            return Some(Fault::Broken);
+        }
+        if let (true, Some(chunks), Some(tally)) = (end, &mut self.chunks, tally) {
+            *body = some(joined(body.take(), chunks.finish(tally)));
+        }
+        None
+    }
+
+    /// What of these bytes is for the client.
+    fn shown(&mut self, bytes: Bytes, tally: Option<&mut Tally>) -> Bytes {
+        match (&mut self.chunks, tally) {
+            (Some(chunks), Some(tally)) => chunks.push(bytes, tally),
+            _ => bytes,
+        }
     }
 }
 
@@ -81,12 +117,12 @@ impl Gateway {
         end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let Some(guard) = &mut ctx.answer.guard else { return Ok(()) };
+        let AnswerSoFar { guard: Some(guard), tally, .. } = &mut ctx.answer else { return Ok(()) };
         if guard.over {
             *body = None;
             return Ok(());
         }
-        let Some(fault) = guard.watch(body, end) else {
+        let Some(fault) = guard.watch(body, end, tally.as_mut()) else {
             if guard.is_over() {
                 ctx.downstream.settled();
             }

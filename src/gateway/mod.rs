@@ -12,6 +12,7 @@ mod context;
 mod cors;
 mod downstream;
 mod drain;
+mod edits;
 mod failure;
 mod forward;
 mod guard;

@@ -7,7 +7,7 @@ use http::{Method, header};
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::context::{Rename, RequestContext};
+use super::context::RequestContext;
 use super::reply::Stop;
 use crate::access::keys::Key;
 use crate::access::permission;
@@ -17,12 +17,15 @@ use crate::routing::choice::Chosen;
 use crate::routing::table::Route;
 use crate::wire::head::Unreadable;
 use crate::wire::paths::{self, BodyKind};
+use crate::wire::usage::ask::Asked;
 use crate::wire::{form, head};
 
-/// Where the model's name stands in the body, and how a new one is written there.
+/// Where in the body something may be changed, and how a new name of the model is written there.
 pub(super) enum Named {
-    Json(Range<usize>),
-    Form(Range<usize>),
+    Json(Asked),
+    Form(Option<Range<usize>>),
+    /// The gateway does not understand it.
+    Nowhere,
 }
 
 /// Reads the model's name out of the body.
@@ -30,11 +33,11 @@ pub(super) async fn read_named(
     session: &Session,
     ctx: &mut RequestContext,
     (path, key): (&str, &Key),
-) -> Result<Option<Named>, Stop> {
+) -> Result<Named, Stop> {
     let body = ctx.body.as_ref().map(|held| held.bytes.clone()).unwrap_or_default();
     let kind = paths::body_kind(path);
     let has_body = session.req_header().method == Method::POST || !body.is_empty();
-    let mut named = None;
+    let mut named = Named::Nowhere;
     if kind == BodyKind::Form {
         let mut types = session.req_header().headers.get_all(header::CONTENT_TYPE).iter();
         let content_type = types.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -43,14 +46,14 @@ pub(super) async fn read_named(
         }
         let head = form::read(content_type, &body).await.map_err(form_refusal)?;
         ctx.model = head.model.map(ModelName::from);
-        named = head.model_at.map(Named::Form);
+        named = Named::Form(head.model_at);
     } else if has_body {
         match head::read(&body) {
             Ok(head) => {
                 ctx.model = head.model.as_deref().map(ModelName::from);
                 ctx.stream = head.stream;
                 ctx.stored.read(&head)?;
-                named = head.model_at.map(Named::Json);
+                named = Named::Json(head.asked);
                 ctx.prompt = head.prompt;
                 ctx.max_tokens = head.max_tokens;
             }
@@ -114,16 +117,4 @@ impl Gateway {
         let fallbacks = permission::permit_fallbacks(key, (&chosen, asked), fallbacks)?;
         Ok((chosen, fallbacks))
     }
-}
-
-/// The new name of the model, as it is written into the body.
-pub(super) fn rename(chosen: &Chosen, named: Option<&Named>) -> Result<Option<Rename>, Refusal> {
-    let (Some(name), Some(named)) = (&chosen.renamed, named) else { return Ok(None) };
-    Ok(Some(match named {
-        Named::Form(at) => (at.clone(), name.as_str().as_bytes().to_vec()),
-        Named::Json(at) => {
-            let text = serde_json::to_vec(name.as_str()).map_err(|_| Refusal::Internal)?;
-            (at.clone(), text)
-        }
-    }))
 }

@@ -8,12 +8,12 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::context::{Forward, RequestContext};
+use super::context::RequestContext;
 use super::downstream::{COMMENT, has_begun, is_stream, total_is_over};
 use super::guard::Guard;
 use super::last_words::Said;
-use super::{Gateway, forward};
-use crate::config::{Balance, Kind};
+use super::{Gateway, edits, forward};
+use crate::config::Kind;
 use crate::refusal::Refusal;
 use crate::wire::usage::Tally;
 
@@ -36,7 +36,9 @@ pub(super) fn head(
     let waits = stream || (may_be_last_words(head.status, ctx) && has_body(session, head));
     ctx.answer.begin(head, ctx.forward.as_ref(), (events, waits));
     ctx.answer.tally = wants_tally(head, ctx).then(Tally::default);
-    ctx.answer.guard = if events { Guard::of(session, head) } else { None };
+    let hidden = ctx.forward.as_ref().and_then(|forward| forward.edits.hidden);
+    let hidden = hidden.filter(|_| head.status.is_success());
+    ctx.answer.guard = if events { Guard::of(session, head, hidden) } else { None };
     if begun {
         ctx.answer.send_head();
     }
@@ -72,9 +74,9 @@ pub(super) async fn comment(session: &mut Session, ctx: &mut RequestContext) -> 
 
 /// Somebody needs to know the answer's tokens.
 fn wants_tally(head: &ResponseHeader, ctx: &RequestContext) -> bool {
-    let by_prefix = |forward: &Forward| forward.route.upstream.balance == Balance::PrefixAware;
+    let forward = ctx.forward.as_ref();
     head.status.is_success()
-        && (ctx.quota.has_tokens() || ctx.forward.as_ref().is_some_and(by_prefix))
+        && forward.is_some_and(|forward| edits::is_needed(ctx, &forward.route.upstream))
 }
 
 /// What the answer told of its prompt corrects what is thought of the node's cache.
@@ -119,7 +121,8 @@ impl Gateway {
         }
         self.guard(body, end, ctx)?;
         self.note_response(ctx, body.as_ref());
-        if let (Some(tally), Some(piece)) = (&mut ctx.answer.tally, &body) {
+        let told = ctx.answer.guard.as_ref().is_some_and(Guard::tallies);
+        if let (Some(tally), Some(piece), false) = (&mut ctx.answer.tally, &body, told) {
             tally.push(piece);
         }
         if ctx.answer.pass(body, end) {

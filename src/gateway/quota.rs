@@ -14,6 +14,7 @@ use crate::access::limits::{Admitted, Part, Standing, Standings};
 use crate::answers::authz::CHECKED;
 use crate::refusal::{Refusal, in_words};
 use crate::wire::usage;
+use crate::wire::usage::spent::{Source, Spent};
 
 /// OpenAI's headers: how much there may be, how much is left, and until all is there again.
 const REQUESTS: [HeaderName; 3] = [
@@ -53,11 +54,6 @@ impl Quota {
     /// What was taken stays taken, whatever comes of this request.
     pub(super) fn keep(&mut self) {
         self.admitted = None;
-    }
-
-    /// The tokens of the answer are to be counted.
-    pub(super) fn has_tokens(&self) -> bool {
-        self.admitted.as_ref().is_some_and(Admitted::has_tokens)
     }
 }
 
@@ -122,33 +118,21 @@ impl Gateway {
             return admitted.give_back();
         }
         if admitted.has_tokens()
-            && let Some(tokens) = spent(ctx)
+            && let Some(spent) = spent(ctx)
         {
-            admitted.settle(tokens, self.clock.at(Instant::now()));
+            admitted.settle(spent.total(), self.clock.at(Instant::now()));
         }
     }
 }
 
-/// Tokens of the prompt, and of the answer as far as it came; none where nobody can know.
-fn spent(ctx: &RequestContext) -> Option<u64> {
+/// What the request cost.
+fn spent(ctx: &RequestContext) -> Option<Spent> {
     let answer = &ctx.answer;
     if answer.status >= 400 {
-        // The node has made none.
-        return Some(0);
+        return Some(Spent::nothing());
     }
-    let tally = answer.tally.as_ref()?;
-    let reported = tally.usage().total();
-    let is_stream = answer.tail.is_some();
     let whole = !ctx.client_left && ctx.refused.is_none();
-    match (reported, is_stream) {
-        (Some(reported), _) if whole => Some(reported),
-        (None, false) if whole => Some(ctx.quota.prompt),
-        // An event for each token, about.
-        (_, true) => {
-            let prompt = tally.usage().of_prompt().map_or(ctx.quota.prompt, |told| told.prompt);
-            Some(reported.unwrap_or(0).max(prompt.saturating_add(tally.events())))
-        }
-        // The client left before there was an answer: the node may have made all of it.
-        (reported, false) => reported,
-    }
+    let spent = Spent::of(answer.tally.as_ref()?, ctx.quota.prompt, answer.tail.is_some(), whole);
+    // Its client left before there was an answer: the node may have made all of it.
+    (whole || spent.source != Source::Estimated).then_some(spent)
 }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::nesting::{self, NESTING_MAX};
+use super::usage::ask::Asked;
 
 /// Top-level fields: vLLM 0.32 knows about 80 for a chat. More are compared in quadratic time.
 const FIELDS_MAX: usize = 1_024;
@@ -34,10 +35,10 @@ const MAX_TOKENS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_outpu
 pub struct Head<'a> {
     /// The model's name, escapes resolved.
     pub model: Option<Cow<'a, str>>,
-    /// Where the name stands in the body, quotes included.
-    pub model_at: Option<Range<usize>>,
     /// The caller asked for an event stream.
     pub stream: bool,
+    /// Where the model's name and the options of a stream stand in the body.
+    pub asked: Asked,
     /// The stored response that the request goes on from.
     pub previous_response_id: Field<'a>,
     /// The id that the request's own response shall have (an extension of vLLM's).
@@ -137,7 +138,10 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
     };
     Ok(Head {
         model,
-        model_at,
+        asked: Asked {
+            model_at,
+            options_at: fields.stream_options.map(|raw| range_in(body, raw.get())),
+        },
         stream: fields.stream.is_some_and(|raw| raw.get() == "true"),
         previous_response_id: Field::of(fields.previous_response_id),
         request_id: Field::of(fields.request_id),
@@ -175,6 +179,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 struct RawFields<'a> {
     model: Option<&'a RawValue>,
     stream: Option<&'a RawValue>,
+    stream_options: Option<&'a RawValue>,
     previous_response_id: Option<&'a RawValue>,
     request_id: Option<&'a RawValue>,
     prompt: [Option<&'a RawValue>; PROMPT_PARTS],
@@ -227,6 +232,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
             match name.as_ref() {
                 "model" => fields.model = Some(map.next_value()?),
                 "stream" => fields.stream = Some(map.next_value()?),
+                "stream_options" => fields.stream_options = Some(map.next_value()?),
                 "previous_response_id" => fields.previous_response_id = Some(map.next_value()?),
                 "request_id" => fields.request_id = Some(map.next_value()?),
                 "prompt_cache_key" => fields.prompt_cache_key = Some(map.next_value()?),
@@ -260,7 +266,7 @@ mod tests {
         let body = br#"{"messages":[{"role":"user","content":"\"model\":\"x\""}], "model" : "llama","stream":true}"#;
         let head = read(body).unwrap();
         assert_eq!(head.model.as_deref(), Some("llama"));
-        assert_eq!(&body[head.model_at.unwrap()], b"\"llama\"");
+        assert_eq!(&body[head.asked.model_at.unwrap()], b"\"llama\"");
         assert!(head.stream);
     }
 
@@ -363,7 +369,7 @@ mod tests {
             let body = serde_json::to_vec(&object).unwrap();
             let head = read(&body).unwrap();
             prop_assert_eq!(head.model.as_deref(), Some(model.as_str()));
-            let at = head.model_at.unwrap();
+            let at = head.asked.model_at.unwrap();
             prop_assert_eq!(serde_json::from_slice::<String>(&body[at]).unwrap(), model);
         }
 

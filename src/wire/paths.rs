@@ -138,6 +138,11 @@ pub fn infers(path: &str) -> bool {
     path.starts_with("/v1/") || JSON_OUTSIDE_V1.contains(&path)
 }
 
+/// True where a stream is one of chunks with choices, which tell of usage on demand.
+pub fn streams_choices(path: &str) -> bool {
+    matches!(path, "/v1/chat/completions" | "/v1/completions")
+}
+
 /// Below it stand the ids of the responses that a POST to it made.
 const RESPONSES: &str = "/v1/responses/";
 

@@ -4,6 +4,27 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+/// A stretch of a body, and what stands there for the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// The stretch; an empty one is a place to insert at.
+    pub at: Range<usize>,
+    /// What takes its place.
+    pub new: Vec<u8>,
+}
+
+impl Edit {
+    /// One edit of `body` in the place of two that do not overlap, with all that lies between them. So a body stays in three
+    /// pieces; edits that are far apart are rare.
+    pub fn joined(body: &[u8], one: Self, other: Self) -> Self {
+        let (first, second) =
+            if one.at.end <= other.at.start { (one, other) } else { (other, one) };
+        let between = body.get(first.at.end..second.at.start).unwrap_or_default();
+        let at = first.at.start..second.at.end;
+        Self { at, new: [first.new.as_slice(), between, &second.new].concat() }
+    }
+}
+
 /// What goes to a node: at most three pieces, none of them empty.
 ///
 /// Three, because the proxy's channel to the node holds four: were it full when the body ends, nobody would watch the
@@ -23,8 +44,8 @@ impl Pieces {
         Self::of([body, Bytes::new(), Bytes::new()])
     }
 
-    /// `body` with `at` replaced by `new`. Only `new` and small neighbours of it are copied.
-    pub fn spliced(body: &Bytes, at: Range<usize>, new: &[u8]) -> Self {
+    /// `body` with an edit. Only what is new and small neighbours of it are copied.
+    pub fn edited(body: &Bytes, Edit { at, new }: &Edit) -> Self {
         let (before, after) = (body.slice(..at.start), body.slice(at.end..));
         let (join_before, join_after) = (before.len() <= JOIN_BELOW, after.len() <= JOIN_BELOW);
         let mut middle = Vec::with_capacity(
@@ -90,13 +111,24 @@ mod tests {
         {
             let body = Bytes::from([vec![b'a'; before], vec![b'b'; old], vec![b'c'; after]].concat());
             let new = vec![b'N'; new];
-            let pieces = Pieces::spliced(&body, before..before + old, &new);
+            let edit = Edit { at: before..before + old, new: new.clone() };
+            let pieces = Pieces::edited(&body, &edit);
             let expected = [vec![b'a'; before], new, vec![b'c'; after]].concat();
             prop_assert_eq!(pieces.len(), expected.len());
             let sent: Vec<Bytes> = pieces.collect();
             prop_assert!(sent.len() <= 3 && sent.iter().all(|piece| !piece.is_empty()));
             prop_assert_eq!(sent.concat(), expected);
         }
+    }
+
+    #[test]
+    fn two_edits_are_one() {
+        let edit = |at, new: &str| Edit { at, new: new.into() };
+        let (first, second) = (edit(1..3, "x"), edit(3..3, "yz"));
+        assert_eq!(Edit::joined(b"abcdef", first.clone(), second.clone()), edit(1..3, "xyz"));
+        assert_eq!(Edit::joined(b"abcdef", second, first.clone()), edit(1..3, "xyz"));
+        let last = edit(5..6, "");
+        assert_eq!(Edit::joined(b"abcdef", last, first), edit(1..6, "xde"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ fuzz_target!(|body: &[u8]| {
         return;
     };
     assert_eq!(read.model.as_deref(), whole.get("model").and_then(Value::as_str));
-    if let Some(at) = read.model_at {
+    if let Some(at) = read.asked.model_at {
         let name: String = serde_json::from_slice(&body[at]).expect("the range is the name");
         assert_eq!(Some(name.as_str()), read.model.as_deref());
     }

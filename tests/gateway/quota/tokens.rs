@@ -6,8 +6,8 @@ use reqwest::Response;
 use serde_json::{Value, json};
 use sluice::sim::{Settings, Simulator};
 
-use super::{CHAT, header, limited};
-use crate::support::gateway::chat;
+use super::{CHAT, header, key, keys, limited};
+use crate::support::gateway::{Setup, chat, preset};
 use crate::support::{TestGateway, node, node_with, within};
 
 /// Far more than all requests of a test.
@@ -17,7 +17,7 @@ async fn many(node: &Simulator) -> TestGateway {
     limited(node, &format!("tpm: {TPM}")).await
 }
 
-async fn post(gateway: &TestGateway, path: &str, body: &Value) -> Response {
+pub(super) async fn post(gateway: &TestGateway, path: &str, body: &Value) -> Response {
     let request = gateway.client.post(gateway.url(path)).bearer_auth("sk-team").json(body);
     within(request.send()).await.unwrap()
 }
@@ -28,7 +28,7 @@ fn left(reply: &Response) -> u64 {
 }
 
 /// What is taken after `requests` of them, none of which is under way.
-async fn spent(gateway: &TestGateway, requests: usize) -> u64 {
+pub(super) async fn spent(gateway: &TestGateway, requests: usize) -> u64 {
     gateway.log_lines(requests).await;
     // It has a prompt of `[]`, and is no request of a kind that a node answers.
     let probe = json!({ "model": "m", "messages": [] });
@@ -39,13 +39,13 @@ async fn spent(gateway: &TestGateway, requests: usize) -> u64 {
     TPM - left
 }
 
-fn with(mut body: Value, field: &str, value: Value) -> Value {
+pub(super) fn with(mut body: Value, field: &str, value: Value) -> Value {
     body[field] = value;
     body
 }
 
 /// The text of an answer, and the last usage in it.
-async fn told(reply: Response) -> (String, Value) {
+pub(super) async fn told(reply: Response) -> (String, Value) {
     assert_eq!(reply.status(), 200);
     let text = within(reply.text()).await.unwrap();
     let usage = text.rmatch_indices("\"usage\":{").next().map(|(at, _)| {
@@ -93,7 +93,9 @@ async fn what_an_answer_reports_is_what_it_costs_on_every_path() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_counted_where_nothing_is_reported() {
     let node = node(&["m"]).await;
-    let gateway = many(&node).await;
+    let routes = preset(node.addr()).replace("kind: vllm", "kind: generic");
+    let keys = keys(&[key("team", &format!("tpm: {TPM}"))]);
+    let gateway = Setup::routes(&routes).keys(&keys).start().await;
     let body = with(with(chat("m"), "stream", json!(true)), "max_tokens", json!(4));
     let reply = post(&gateway, CHAT, &body).await;
     let (text, usage) = told(reply).await;

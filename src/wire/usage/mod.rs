@@ -1,7 +1,12 @@
 //! What an answer says of its tokens, in whatever pieces it comes: of JSON, or of events.
 
+pub mod ask;
+pub mod chunks;
+pub mod spent;
+
 use memchr::memmem;
 use serde::Deserialize;
+use smallvec::SmallVec;
 
 /// Bytes of JSON to a token of a prompt, where nobody has counted: a little under what English text has.
 const TOKEN_BYTES: u64 = 4;
@@ -14,6 +19,9 @@ const ATTACHMENT_TOKENS: u64 = 1_024;
 
 /// Longest usage that is kept while it is not whole, in bytes. vLLM's is about 200.
 const CUT_BYTES_MAX: usize = 4 * 1024;
+
+/// Choices of a stream that are counted apart: what OpenAI allows.
+const CHOICES_MAX: usize = 128;
 
 /// In a text the quotes would have a `\` before them.
 const NAME: &[u8] = b"\"usage\"";
@@ -101,31 +109,83 @@ impl From<Written> for Usage {
     }
 }
 
-/// Watches one answer.
+/// Watches one answer: piece by piece, or as [`chunks::Chunks`] tells of it.
 #[derive(Debug, Default)]
 pub struct Tally {
     usage: Usage,
     /// Events that may hold a token.
     events: u64,
+    /// Of those, after the last that told of usage.
+    events_since: u64,
     /// The begin of a usage, or of its name, whose rest has not come.
     cut: Vec<u8>,
+    /// What a chunk told last, as it stands there: read when somebody wants to know.
+    last: Vec<u8>,
+    /// The choice which that is about; none where it is about all.
+    choice: Option<usize>,
+    /// Tokens of the other choices: vLLM's chunks each tell of their own.
+    others: SmallVec<[u64; 1]>,
 }
 
 impl Tally {
     /// The next piece.
     pub fn push(&mut self, piece: &[u8]) {
-        self.events += memmem::find_iter(piece, EVENT).count() as u64;
-        if self.cut.is_empty() {
-            return self.read(piece);
+        let events = count(piece);
+        self.events += events;
+        let behind = if self.cut.is_empty() {
+            self.read(piece)
+        } else {
+            let mut both = std::mem::take(&mut self.cut);
+            both.extend_from_slice(piece);
+            self.read(&both)
+        };
+        self.events_since = match behind {
+            Some(length) => count(&piece[piece.len().saturating_sub(length)..]),
+            None => self.events_since + events,
+        };
+    }
+
+    /// A chunk came.
+    fn event(&mut self) {
+        self.events += 1;
+        self.events_since += 1;
+    }
+
+    /// The chunk that came has this usage, of one choice, or of all.
+    fn told(&mut self, choice: Option<usize>, usage: &[u8]) {
+        if self.choice != choice {
+            if let Some(before) = self.choice.filter(|before| *before < CHOICES_MAX) {
+                self.others.resize(self.others.len().max(before + 1), 0);
+                let answer = self.last_told().answer.unwrap_or(0);
+                if let Some(other) = self.others.get_mut(before) {
+                    *other = answer;
+                }
+            }
+            if let Some(own) = choice.and_then(|now| self.others.get_mut(now)) {
+                *own = 0;
+            }
+            self.choice = choice;
         }
-        let mut both = std::mem::take(&mut self.cut);
-        both.extend_from_slice(piece);
-        self.read(&both);
+        self.events_since = 0;
+        self.last.clear();
+        self.last.extend_from_slice(usage);
+    }
+
+    fn last_told(&self) -> Usage {
+        serde_json::from_slice::<Written>(&self.last).map(Usage::from).unwrap_or_default()
     }
 
     /// What was told so far.
     pub fn usage(&self) -> Usage {
-        self.usage
+        if self.last.is_empty() {
+            return self.usage;
+        }
+        let mut usage = self.last_told();
+        if self.choice.is_some() {
+            let others: u64 = self.others.iter().sum();
+            usage.answer = usage.answer.map(|answer| answer.saturating_add(others));
+        }
+        usage
     }
 
     /// Events that came: in vLLM's streams each but the first has a token, or some.
@@ -133,20 +193,33 @@ impl Tally {
         self.events
     }
 
-    fn read(&mut self, mut bytes: &[u8]) {
+    /// Bytes that are left behind the last usage that was found, if one was.
+    fn read(&mut self, mut bytes: &[u8]) -> Option<usize> {
+        let mut rest = None;
         while let Some(at) = memmem::find(bytes, NAME) {
             let whole = &bytes[at..];
             bytes = &whole[NAME.len()..];
             match written(bytes) {
-                Found::Usage(usage) => self.usage.add(usage),
+                Found::Usage(usage) => {
+                    self.usage.add(usage);
+                    rest = Some(bytes.len());
+                }
                 Found::Nothing => {}
                 Found::Cut if whole.len() > CUT_BYTES_MAX => {}
-                Found::Cut => return self.cut.extend_from_slice(whole),
+                Found::Cut => {
+                    self.cut.extend_from_slice(whole);
+                    return rest;
+                }
             }
         }
         let cut = (1..NAME.len()).rev().find(|length| bytes.ends_with(&NAME[..*length]));
         self.cut.extend_from_slice(&NAME[..cut.unwrap_or(0)]);
+        rest
     }
+}
+
+fn count(piece: &[u8]) -> u64 {
+    memmem::find_iter(piece, EVENT).count() as u64
 }
 
 /// What stands behind the name.

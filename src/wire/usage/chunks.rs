@@ -1,0 +1,426 @@
+//! The chunks of a chat's or completion's stream: what they tell of tokens is noted, and what of that their client did not ask
+//! for is cut out. Every other byte passes as it came.
+//!
+//! With the event that has nothing but usage goes vLLM's `system_fingerprint`: who asks for usage gets it there, others in the
+//! last chunk with choices, which has passed by then.
+
+use std::ops::Range;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use memchr::{memchr, memchr2, memmem};
+use smallvec::SmallVec;
+
+use super::Tally;
+use super::ask::Hidden;
+
+/// Longest line that waits to be read whole, in bytes: the first chunk may bring all tokens of a prompt, 6 bytes each. A longer
+/// one passes as it is.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Stretches of a piece that pass, at once: two for each event whose usage is cut out.
+const STRETCHES: usize = 4;
+
+/// In a text the quotes would have a `\` before them.
+const USAGE: &[u8] = b"\"usage\"";
+const CHOICES: &[u8] = b"\"choices\"";
+const INDEX: &[u8] = b"\"index\"";
+
+/// Over one stream.
+#[derive(Debug)]
+pub struct Chunks {
+    hidden: Hidden,
+    usage: memmem::Finder<'static>,
+    choices: memmem::Finder<'static>,
+    /// The begin of a line whose end has not come.
+    held: Vec<u8>,
+    /// In a line that is too long to wait for.
+    passing: bool,
+    /// The line before this place was cut out: with it goes the blank line that ends its event.
+    gone: bool,
+    /// A line feed at this place would belong to the end of the line before, and pass if that did.
+    after_cr: Option<bool>,
+}
+
+/// What of a piece passes.
+type Kept = SmallVec<[Range<usize>; STRETCHES]>;
+
+/// Where a chunk has its usage.
+struct Found {
+    value: Range<usize>,
+    /// With its name and one comma.
+    member: Range<usize>,
+}
+
+impl Chunks {
+    /// For a stream whose node was asked for more than its client shall see.
+    pub fn new(hidden: Hidden) -> Self {
+        let (usage, choices) = (memmem::Finder::new(USAGE), memmem::Finder::new(CHOICES));
+        Self {
+            hidden,
+            usage,
+            choices,
+            held: Vec::new(),
+            passing: false,
+            gone: false,
+            after_cr: None,
+        }
+    }
+
+    /// The next piece: what of it passes, and what `tally` is told.
+    pub fn push(&mut self, piece: Bytes, tally: &mut Tally) -> Bytes {
+        let mut bytes = piece;
+        if !self.held.is_empty() {
+            let mut both = BytesMut::from(self.held.as_slice());
+            both.extend_from_slice(&bytes);
+            self.held.clear();
+            bytes = both.freeze();
+        }
+        let kept = self.walk(&bytes, tally);
+        left_of(bytes, &kept)
+    }
+
+    /// The stream has ended: what passes of a last line that has no end.
+    pub fn finish(&mut self, tally: &mut Tally) -> Bytes {
+        let line = Bytes::from(std::mem::take(&mut self.held));
+        match self.cut(&line, tally) {
+            None => line,
+            Some(cut) if cut.is_empty() => Bytes::new(),
+            Some(cut) => {
+                let kept = [0..cut.start, cut.end..line.len()];
+                left_of(line, &kept)
+            }
+        }
+    }
+
+    fn walk(&mut self, bytes: &[u8], tally: &mut Tally) -> Kept {
+        let (mut kept, mut at) = (Kept::new(), 0);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            if let Some(passes) = self.after_cr.take().filter(|_| rest.starts_with(b"\n")) {
+                keep(&mut kept, at..at + usize::from(passes));
+                at += 1;
+                continue;
+            }
+            let end = memchr2(b'\r', b'\n', rest);
+            let is_blank = end == Some(0);
+            if std::mem::take(&mut self.gone) && is_blank {
+                self.after_cr = rest.starts_with(b"\r").then_some(false);
+                at += 1;
+                continue;
+            }
+            let Some(end) = end else {
+                self.wait(rest, at, &mut kept);
+                break;
+            };
+            let next = at + end + 1;
+            let line = rest.get(..end).unwrap_or_default();
+            // As if it had come in pieces.
+            let is_long = std::mem::take(&mut self.passing) || line.len() > LINE_BYTES_MAX;
+            match (!is_long).then(|| self.cut(line, tally)).flatten() {
+                None => keep(&mut kept, at..next),
+                Some(cut) if cut.is_empty() => self.gone = true,
+                Some(cut) => {
+                    keep(&mut kept, at..at + cut.start);
+                    keep(&mut kept, at + cut.end..next);
+                }
+            }
+            self.after_cr = (rest.get(end) == Some(&b'\r')).then_some(!self.gone);
+            at = next;
+        }
+        kept
+    }
+
+    /// The line that begins with `rest` has no end yet.
+    fn wait(&mut self, rest: &[u8], at: usize, kept: &mut Kept) {
+        if self.passing || rest.len() > LINE_BYTES_MAX {
+            self.passing = true;
+            keep(kept, at..at + rest.len());
+        } else {
+            self.held.extend_from_slice(rest);
+        }
+    }
+
+    /// What of a line is to be cut out; an empty range is all of it.
+    fn cut(&self, line: &[u8], tally: &mut Tally) -> Option<Range<usize>> {
+        let json = line.strip_prefix(b"data:")?.trim_ascii_start();
+        if !json.starts_with(b"{") {
+            return None;
+        }
+        tally.event();
+        let Found { value, member } = self.find(json)?;
+        let choice = self.choice(json);
+        let usage = json.get(value)?;
+        if usage.starts_with(b"{") {
+            tally.told(choice, usage);
+        }
+        let begin = line.len() - json.len();
+        match (choice, self.hidden) {
+            (None, Hidden::Each) => None,
+            (None, Hidden::All) if usage.starts_with(b"{") => Some(0..0),
+            _ => Some(begin + member.start..begin + member.end),
+        }
+    }
+
+    /// The usage of a chunk itself, not of anything in it.
+    fn find(&self, json: &[u8]) -> Option<Found> {
+        let mut behind = 0;
+        while let Some(at) = self.usage.find(json.get(behind..)?) {
+            let name = behind + at;
+            behind = name + USAGE.len();
+            let Some(value) = value(json, behind) else { continue };
+            let rest = json.get(value.end..)?;
+            if closes(rest).is_some_and(|end| rest.get(end..).is_some_and(is_blank)) {
+                return Some(Found { member: member(json, name, &value), value });
+            }
+        }
+        None
+    }
+
+    /// Which choice a chunk is about; none where it has no choices.
+    fn choice(&self, json: &[u8]) -> Option<usize> {
+        let name = self.choices.find(json)?;
+        let list = after_colon(json, name + CHOICES.len())?;
+        let first = json.get(list..)?.strip_prefix(b"[")?.trim_ascii_start();
+        if first.starts_with(b"]") {
+            return None;
+        }
+        // vLLM's choices begin with it.
+        let index = first.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+        let number = index.filter(|first| first.starts_with(INDEX)).and_then(|first| {
+            let digits = first.get(after_colon(first, INDEX.len())?..)?;
+            let length = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+            std::str::from_utf8(digits.get(..length)?).ok()?.parse().ok()
+        });
+        Some(number.unwrap_or(0))
+    }
+}
+
+/// The object, or `null`, behind the name of a field that ends at `at`.
+fn value(json: &[u8], at: usize) -> Option<Range<usize>> {
+    let start = after_colon(json, at)?;
+    let value = json.get(start..)?;
+    let length = match value.strip_prefix(b"{") {
+        Some(inside) => 1 + closes_flat(inside).or_else(|| closes(inside))?,
+        None => value.starts_with(b"null").then_some(4)?,
+    };
+    Some(start..start + length)
+}
+
+/// Where the value of a field begins whose name ends at `at`.
+fn after_colon(json: &[u8], at: usize) -> Option<usize> {
+    let colon = at + blanks(json.get(at..)?);
+    let value = json.get(colon..)?.strip_prefix(b":")?;
+    Some(colon + 1 + blanks(value))
+}
+
+/// A field with the comma before it, or else the one behind.
+fn member(json: &[u8], name: usize, value: &Range<usize>) -> Range<usize> {
+    let before = json.get(..name).unwrap_or_default().trim_ascii_end();
+    if let Some(before) = before.strip_suffix(b",") {
+        return before.len()..value.end;
+    }
+    let rest = json.get(value.end..).unwrap_or_default();
+    let blank = blanks(rest);
+    let comma = rest.get(blank) == Some(&b',');
+    name..value.end + if comma { blank + 1 } else { 0 }
+}
+
+/// The same as [`closes`], where that is easily seen: no list or object inside, nothing escaped. As usage is, mostly.
+fn closes_flat(inside: &[u8]) -> Option<usize> {
+    let end = memchr(b'}', inside)?;
+    let (mut in_text, mut other) = (0_u8, 0_u8);
+    // In bytes: a loop without a way out is done 32 of them at a time.
+    for byte in &inside[..end] {
+        in_text ^= u8::from(*byte == b'"');
+        other |= u8::from((*byte == b'{') | (*byte == b'[') | (*byte == b'\\'));
+    }
+    (in_text | other == 0).then_some(end + 1)
+}
+
+/// How far it is to the end of the object or list that `inside` begins in; none where it has no end.
+fn closes(inside: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (1_usize, 0);
+    while let Some(byte) = inside.get(at) {
+        at += 1;
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            b'"' => at += text_end(inside.get(at..)?)?,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// How far it is to the end of the text that `inside` begins in.
+fn text_end(inside: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let mark = at + memchr2(b'"', b'\\', inside.get(at..)?)?;
+        if inside.get(mark) == Some(&b'"') {
+            return Some(mark + 1);
+        }
+        at = mark + 2;
+    }
+}
+
+fn blanks(bytes: &[u8]) -> usize {
+    bytes.len() - bytes.trim_ascii_start().len()
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().is_empty()
+}
+
+fn keep(kept: &mut Kept, stretch: Range<usize>) {
+    match kept.last_mut() {
+        _ if stretch.is_empty() => {}
+        Some(last) if last.end == stretch.start => last.end = stretch.end,
+        _ => kept.push(stretch),
+    }
+}
+
+/// The stretches of `bytes` that are kept, one behind the other: moved towards the end, so that the memory's begin is what is
+/// let go of. To let go of its end would take new memory.
+fn left_of(bytes: Bytes, kept: &[Range<usize>]) -> Bytes {
+    match kept {
+        [] => return Bytes::new(),
+        [one] => return bytes.slice(one.clone()),
+        _ => {}
+    }
+    let mut all = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    let mut begin = kept.last().map_or(0, |last| last.end);
+    all.truncate(begin);
+    for stretch in kept.iter().rev() {
+        begin -= stretch.len();
+        all.copy_within(stretch.clone(), begin);
+    }
+    all.advance(begin);
+    all.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROLE: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"usage":{"prompt_tokens":12,"total_tokens":12,"completion_tokens":0,"completion_tokens_details":null},"prompt_token_ids":null}"#;
+    const WORD: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"кавы \"usage\":{} ,\\"},"token_ids":null}],"usage":{"prompt_tokens":12,"total_tokens":13,"completion_tokens":1}}"#;
+    const LAST: &str = r#"{"id":"c","choices":[],"usage":{"prompt_tokens":12,"total_tokens":15,"completion_tokens":3},"system_fingerprint":"f"}"#;
+
+    /// What passes of `stream` in pieces of so many bytes, and what is told.
+    fn through(hidden: Hidden, stream: &str, piece_bytes: usize) -> (String, Tally) {
+        let (mut chunks, mut tally, mut passed) = (Chunks::new(hidden), Tally::default(), vec![]);
+        for piece in stream.as_bytes().chunks(piece_bytes.max(1)) {
+            passed.extend(chunks.push(Bytes::copy_from_slice(piece), &mut tally));
+        }
+        passed.extend(chunks.finish(&mut tally));
+        (String::from_utf8(passed).unwrap(), tally)
+    }
+
+    fn every_cut(hidden: Hidden, stream: &str, wanted: &str) {
+        for piece_bytes in 1..=stream.len() {
+            let (passed, _) = through(hidden, stream, piece_bytes);
+            assert_eq!(passed, wanted, "{stream:?} by {piece_bytes}");
+        }
+    }
+
+    fn without(chunk: &str) -> String {
+        let at = chunk.find(",\"usage\":{\"").unwrap();
+        let end = at + chunk[at..].find('}').unwrap() + 1;
+        format!("{}{}", &chunk[..at], &chunk[end..])
+    }
+
+    #[test]
+    fn a_client_sees_what_it_would_have_seen_had_nobody_asked() {
+        for end in ["\n", "\r\n", "\r"] {
+            let stream = |chunks: &[&str]| -> String {
+                let event = |chunk: &&str| format!("data: {chunk}{end}{end}");
+                chunks.iter().map(event).collect::<String>()
+            };
+            let told = format!(": ping{end}{end}{}", stream(&[ROLE, WORD, WORD, LAST, "[DONE]"]));
+            let (role, word) = (without(ROLE), without(WORD));
+            let all = format!(": ping{end}{end}{}", stream(&[&role, &word, &word, "[DONE]"]));
+            every_cut(Hidden::All, &told, &all);
+            let each =
+                format!(": ping{end}{end}{}", stream(&[&role, &word, &word, LAST, "[DONE]"]));
+            every_cut(Hidden::Each, &told, &each);
+            every_cut(Hidden::All, &each, &all);
+            every_cut(Hidden::All, &all, &all);
+            let (_, tally) = through(Hidden::All, &told, 7);
+            assert_eq!((tally.events(), tally.usage().total()), (4, Some(15)));
+        }
+    }
+
+    #[test]
+    fn it_is_cut_wherever_it_stands_and_only_at_the_top() {
+        for (told, wanted) in [
+            (r#"{"usage":null,"choices":[{}]}"#, r#"{"choices":[{}]}"#),
+            (r#"{ "choices": [ {} ], "usage": null }"#, r#"{ "choices": [ {} ] }"#),
+            (r#"{ "usage" : {"a":{"b":"}"}} , "choices":[{}]}"#, r#"{  "choices":[{}]}"#),
+            (r#"{"choices":[],"usage":null,"x":1}"#, r#"{"choices":[],"x":1}"#),
+            (r#"{"choices":[{"usage":{"a":1}}]}"#, r#"{"choices":[{"usage":{"a":1}}]}"#),
+            (
+                r#"{"choices":[{"usage":{"a":1}}],"usage":{"a":2}}"#,
+                r#"{"choices":[{"usage":{"a":1}}]}"#,
+            ),
+            (r#"{"choices":[{"delta":"usage"}]}"#, r#"{"choices":[{"delta":"usage"}]}"#),
+            (r#"{"choices":[{}],"usage":7}"#, r#"{"choices":[{}],"usage":7}"#),
+            (r#"{"usage":{"a":1}"#, r#"{"usage":{"a":1}"#),
+        ] {
+            let event = |chunk: &str| format!("data:{chunk}\n\ndata: [DONE]\n\n");
+            every_cut(Hidden::All, &event(told), &event(wanted));
+        }
+        every_cut(Hidden::All, "data: {\"choices\":[{}]", "data: {\"choices\":[{}]");
+        every_cut(Hidden::All, "event: usage\ndata: x\n\n", "event: usage\ndata: x\n\n");
+    }
+
+    #[test]
+    fn choices_that_are_told_of_apart_are_added() {
+        let chunk = |index: usize, answer: u64| {
+            format!(
+                "data: {{\"choices\":[{{\"index\":{index}}}],\"usage\":{{\"prompt_tokens\":5,\"completion_tokens\":{answer}}}}}\n\n"
+            )
+        };
+        let stream: String = [(0, 1), (1, 1), (0, 2), (1, 2), (0, 3)]
+            .into_iter()
+            .map(|(index, answer)| chunk(index, answer))
+            .collect();
+        let (_, tally) = through(Hidden::All, &stream, 11);
+        assert_eq!(tally.usage().total(), Some(10));
+    }
+
+    #[test]
+    fn a_line_too_long_to_wait_for_passes_as_it_is() {
+        let long = "x".repeat(LINE_BYTES_MAX);
+        let event = format!("data: {{\"choices\":[{{\"x\":\"{long}\"}}],\"usage\":null}}\n\n");
+        let short = "data: {\"choices\":[{}],\"usage\":null}\n\n";
+        let (passed, _) = through(Hidden::All, &[&event, short].concat(), 60_000);
+        assert!(passed == [&event, "data: {\"choices\":[{}]}\n\n"].concat());
+    }
+
+    proptest! {
+        #[test]
+        fn any_cutting_gives_the_same(
+            stream in "(data:|: |\\{|\\}|\\[|\\]|,|\"usage\"|\"choices\"|\"index\"|:|null|\"|\\\\|7|\\[DONE\\]|\r\n|\r|\n|\n\n| |[ -~]){0,40}",
+            piece_bytes in 1..9_usize)
+        {
+            for hidden in [Hidden::All, Hidden::Each] {
+                let whole = through(hidden, &stream, stream.len());
+                let cut = through(hidden, &stream, piece_bytes);
+                prop_assert_eq!(&cut.0, &whole.0);
+                prop_assert_eq!(cut.1.events(), whole.1.events());
+            }
+        }
+
+        #[test]
+        fn what_has_no_usage_passes_as_it_is(stream in "(data: |\\{|\\}|\"choices\":|\\[\\]|\r\n|\r|\n|[ -~]){0,40}", piece_bytes in 1..50_usize) {
+            prop_assert_eq!(&through(Hidden::All, &stream, piece_bytes).0, &stream);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a request cost in tokens, and how that is known.
+
+use super::Tally;
+
+/// Tokens of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    /// Of the prompt.
+    pub prompt: u64,
+    /// Of those, found in a cache; none where nobody told.
+    pub cached: Option<u64>,
+    /// Of the answer, as far as it came.
+    pub answer: u64,
+    /// How they are known.
+    pub source: Source,
+}
+
+/// How tokens are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The node told.
+    Reported,
+    /// Events were counted, about one for each token.
+    Counted,
+    /// Nothing was told or seen: of the prompt's bytes.
+    Estimated,
+}
+
+impl Source {
+    /// Its word in logs and the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Counted => "counted",
+            Self::Estimated => "estimated",
+        }
+    }
+}
+
+impl Spent {
+    /// Of a request whose prompt is about `estimated` tokens long. `stream`: its answer comes in events. `whole`: all of it came.
+    pub fn of(tally: &Tally, estimated: u64, stream: bool, whole: bool) -> Self {
+        let usage = tally.usage();
+        let told = usage.of_prompt();
+        let prompt = told.map_or(estimated, |told| told.prompt);
+        let cached = told.and_then(|told| told.cached);
+        let answer = usage.answer.unwrap_or(0);
+        // Events behind the last that told of usage.
+        let since = if stream && !whole { tally.events_since } else { 0 };
+        let (answer, source) = match told {
+            Some(_) if since == 0 => (answer, Source::Reported),
+            Some(_) => (answer.saturating_add(since), Source::Counted),
+            None if stream => (tally.events(), Source::Counted),
+            None => (0, Source::Estimated),
+        };
+        Self { prompt, cached, answer, source }
+    }
+
+    /// A node that refuses makes nothing.
+    pub fn nothing() -> Self {
+        Self { prompt: 0, cached: None, answer: 0, source: Source::Reported }
+    }
+
+    /// Prompt and answer.
+    pub fn total(&self) -> u64 {
+        self.prompt.saturating_add(self.answer)
+    }
+}
