@@ -275,6 +275,7 @@ fn access_log(snapshot: &Snapshot) -> Step {
         stream: true,
         bytes_in: 1_024,
         bytes_out: 65_536,
+        spent: None,
         first_byte: Some(Duration::from_millis(20)),
         duration: Duration::from_millis(1_500),
         client_left: false,

@@ -31,7 +31,7 @@
 //! # What holds everywhere
 //!
 //! - A module knows only those before it in the list below; `tests/tidy.rs` checks it. Only [`gateway`] and [`server`]
-//!   know `pingora_proxy`; only [`config`] knows YAML; only [`config`], [`reload`] and [`cli`] read files.
+//!   know `pingora_proxy`; only [`config`] knows YAML; only [`config`], [`ledger`], [`reload`] and [`cli`] touch files.
 //! - [`wire`] is pure: bytes in, values out. It knows no socket, no clock and no Pingora.
 //! - A body is never parsed into a tree and never written anew: the model's name is spliced in where it must change.
 //! - What must be given back (memory for bodies, the count of requests under way, the place at a node) is a guard in the request's context:
@@ -52,6 +52,8 @@
 //!   there for event streams only, and where nothing but the head is to be held it goes with the first bytes.
 //! - **Usage is asked for and cut out again** (`wire/usage`): an account is right only if nodes tell what they made, also of
 //!   streams whose client leaves; what such a client did not ask for, it does not see.
+//! - **An account in a file, not in a database** ([`ledger`]): lines that are appended survive a kill, need nothing that could
+//!   be away, and are read by whatever reads JSON. A thread of its own writes them, as it does the access log.
 //! - **A stream's end is read, not believed** (`wire/stream_end`): vLLM whose engine dies says so in an event, then `[DONE]`,
 //!   and ends the body well. Only the begin of each line is looked at; events that may tell of it wait until they are whole.
 //! - **A node that may be anything is asked for nothing that nobody wanted**: its models are learnt when a choice or a list
@@ -94,6 +96,8 @@ pub mod refusal;
 pub mod metrics;
 
 pub mod wire;
+
+pub mod ledger;
 
 pub mod upstream;
 

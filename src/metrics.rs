@@ -1,5 +1,6 @@
 //! Every series that the gateway exposes: a field each, a method for each event. No other file spells a series' name.
 
+mod ledger;
 mod nodes;
 
 use std::collections::HashSet;
@@ -12,6 +13,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use ledger::LedgerSeries;
 use nodes::NodeSeries;
 pub use nodes::{NodeReading, Reading, Readings};
 
@@ -58,6 +60,8 @@ pub struct Metrics {
     pub held_bytes: IntGauge,
     /// `sluice_response_ids`: responses whose node and key are remembered.
     pub response_ids: IntGauge,
+    /// Of the ledger.
+    pub ledger: LedgerSeries,
     /// `sluice_access_log_dropped_total`: lines that did not fit the queue to the writer.
     pub access_log_dropped: IntCounter,
     /// `sluice_config_generation`: 1 at start, one more with each reload that took effect.
@@ -259,6 +263,7 @@ impl Metrics {
                 "sluice_response_ids",
                 "Responses of /v1/responses whose node and key are remembered.",
             )?,
+            ledger: LedgerSeries::new(&new)?,
             access_log_dropped: new.counter(
                 "sluice_access_log_dropped_total",
                 "Access log lines that did not fit the queue to the writer.",

@@ -29,6 +29,7 @@ use crate::access::passes::Passes;
 use crate::admin::Admin;
 use crate::config::{Settings, Source, secret};
 use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
+use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Reading, Readings};
 use crate::reload::{NotTaken, Reloader};
 use crate::routing::responses::{RESPONSES_MAX, Responses};
@@ -84,6 +85,9 @@ pub enum CannotStart {
     /// The secret of `authz_secret_file`.
     #[error("authz_secret_file: {0}")]
     Secret(String),
+    /// The file of `ledger`.
+    #[error("ledger: {0}")]
+    Ledger(io::Error),
     /// No randomness.
     #[error("the system has no randomness")]
     Randomness,
@@ -101,7 +105,9 @@ pub struct Server {
     stop_accepting: watch::Sender<bool>,
     tasks: JoinSet<()>,
     access_log: AccessLog,
-    log_writer: Option<thread::JoinHandle<()>>,
+    ledger: Ledger,
+    /// What writes the two, each in a thread of its own.
+    writers: Vec<thread::JoinHandle<()>>,
 }
 
 /// A listening socket on `address`.
@@ -134,6 +140,7 @@ impl Server {
         let (refresher, refreshes) = Refresher::new();
         let drain = Drain::new(metrics.in_flight.clone());
         let clock = Clock::start();
+        let (ledger, ledger_writer) = ledger(&settings, &metrics).map_err(CannotStart::Ledger)?;
         let gateway = Gateway {
             live: live.clone(),
             limits: limits(&settings),
@@ -146,6 +153,7 @@ impl Server {
             held: Budget::new(settings.max_held_bytes, metrics.held_bytes.clone()),
             drain: drain.clone(),
             access_log: access_log.0.clone(),
+            ledger: ledger.clone(),
             retries: RetryBudget::new(Instant::now()),
             clock,
             passes: passes(&settings)?,
@@ -173,7 +181,18 @@ impl Server {
         tasks.spawn(follow_names(live.clone()));
         tasks.spawn(forget_idle_keys(live.clone(), clock));
         let (access_log, log_writer) = access_log;
-        Ok(Self { live, metrics, drain, reload, stop_accepting, tasks, access_log, log_writer })
+        let writers = log_writer.into_iter().chain(ledger_writer).collect();
+        Ok(Self {
+            live,
+            metrics,
+            drain,
+            reload,
+            stop_accepting,
+            tasks,
+            access_log,
+            ledger,
+            writers,
+        })
     }
 
     /// Reads the configuration anew, soon.
@@ -191,14 +210,13 @@ impl Server {
         // A request of HTTP/2 has ended when its last frame is handed to its connection, which has yet to write it.
         tokio::time::sleep(LAST_FRAMES).await;
         self.tasks.shutdown().await;
-        if let Some(writer) = self.log_writer.take() {
-            let log = self.access_log.clone();
-            let closed = tokio::task::spawn_blocking(move || {
-                log.close();
-                writer.join()
-            });
-            let _written = tokio::time::timeout(LAST_LINES, closed).await;
-        }
+        let (log, ledger, writers) = (self.access_log, self.ledger, self.writers);
+        let closed = tokio::task::spawn_blocking(move || {
+            log.close();
+            ledger.close();
+            writers.into_iter().for_each(|writer| drop(writer.join()));
+        });
+        let _written = tokio::time::timeout(LAST_LINES, closed).await;
         finished
     }
 }
@@ -206,7 +224,7 @@ impl Server {
 /// How long connections may write what they were handed: a round trip to a client far away, and some.
 const LAST_FRAMES: Duration = Duration::from_millis(250);
 
-/// Longest wait for the access log's last lines.
+/// Longest wait for the last lines of access log and ledger.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn limits(settings: &Settings) -> Limits {
@@ -221,6 +239,16 @@ fn limits(settings: &Settings) -> Limits {
         log_prompts: settings.log_prompts,
         sse_keepalive: settings.sse_keepalive,
     }
+}
+
+fn ledger(
+    settings: &Settings,
+    metrics: &Metrics,
+) -> io::Result<(Ledger, Option<thread::JoinHandle<()>>)> {
+    let series = metrics.ledger.clone();
+    let Some(path) = &settings.ledger else { return Ok((Ledger::off(series), None)) };
+    let (ledger, writer) = Ledger::start(path, settings.ledger_file_bytes as u64, series)?;
+    Ok((ledger, Some(writer)))
 }
 
 fn passes(settings: &Settings) -> Result<Passes, CannotStart> {

@@ -14,6 +14,8 @@ mod serve;
 mod sim;
 mod simulate;
 mod status;
+mod table;
+mod usage;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -61,6 +63,8 @@ enum Command {
     Schema(schema::Schema),
     /// Show the nodes of the gateway on this machine. Exit code 1 unless all is well.
     Status(status::Status),
+    /// Add up the ledger: requests and tokens by day, key and model.
+    Usage(usage::Usage),
     /// Ask the gateway on this machine whether it lives. Exit code 0 or 1.
     Healthcheck(Boot),
     /// Make keys.
@@ -126,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Explain(explain) => explain::run(explain),
         Command::Schema(schema) => schema::run(&schema),
         Command::Status(status) => status::run(&status),
+        Command::Usage(usage) => usage::run(&usage),
         Command::Healthcheck(boot) => healthcheck::run(&boot),
         Command::Keys(keys) => keys::run(&keys),
     };

@@ -50,7 +50,7 @@ fn table(status: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let mut rows = vec![TITLES.map(str::to_owned)];
+    let mut rows = vec![TITLES.map(str::to_owned).to_vec()];
     for upstream in status["upstreams"].as_array().into_iter().flatten() {
         for node in upstream["nodes"].as_array().into_iter().flatten() {
             let fields = ["node", "state", "in_flight", "foreign", "running", "waiting"];
@@ -58,24 +58,13 @@ fn table(status: &Value) -> String {
                 fields.map(|field| text(&node[field]));
             let why = node["reason"].as_str().unwrap_or_default().to_owned();
             let name = text(&upstream["upstream"]);
-            rows.push([name, url, state, ours, others, running, waiting, why]);
+            rows.push(vec![name, url, state, ours, others, running, waiting, why]);
         }
     }
-    let mut widths = [0; TITLES.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |row: &[String; TITLES.len()]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    let lines: Vec<String> = rows.iter().map(line).collect();
     let generation = &status["generation"];
     format!(
         "{}, configuration {generation}\n\n{}",
         text(&status["state"]).to_uppercase(),
-        lines.join("\n")
+        super::table::table(&rows, TITLES.len())
     )
 }

@@ -142,6 +142,10 @@ settings! {
     access_log: bool = "on", read::switch;
     /// Whether lines of requests tell prompts, as hashes of their blocks, for `sluice simulate`: on or off.
     log_prompts: bool = "off", read::switch;
+    /// A file to which a line for each request is appended, with its tokens, for `sluice usage`; none: no account is kept.
+    ledger: Option<PathBuf> = "", read::path;
+    /// From this size on the ledger is put aside, in bytes: the time is added to its name.
+    ledger_file_bytes: usize = "268435456", read::bytes;
     /// How long `/readyz` says 503 before connections are no longer accepted.
     drain_delay: Duration = "5s", read::any_wait;
     /// How long live streams may take to end after that.
@@ -178,6 +182,7 @@ impl Settings {
             let mut paths = [
                 ("ca_file", &mut settings.ca_file),
                 ("authz_secret_file", &mut settings.authz_secret_file),
+                ("ledger", &mut settings.ledger),
             ];
             for (name, path) in &mut paths {
                 if givens.stands_in_file(name) {

@@ -70,7 +70,7 @@ impl Gateway {
         }
         forward.repeatable = !paths::operates(path);
         forward.notes_response = ctx.stored.is_noted();
-        ctx.is_metered = key.limits.has_tokens();
+        ctx.is_metered = key.limits.has_tokens() || self.ledger.is_on();
         forward.edits = Edits::of(session, ctx, &chosen, &named)?;
         for chosen in fallbacks {
             let edits = Edits::of(session, ctx, &chosen, &named)?;

@@ -2,6 +2,7 @@
 //! session; each hook is a few verbs, and the order of the checks is read in `admit.rs`.
 
 pub mod access_log;
+mod account;
 mod admit;
 mod affinity;
 mod ambiguous;
@@ -58,6 +59,7 @@ pub use snapshot::Snapshot;
 use crate::access::clock::Clock;
 use crate::access::keys::Fingerprints;
 use crate::access::passes::Passes;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::routing::responses::Responses;
@@ -91,6 +93,8 @@ pub struct Gateway {
     pub drain: Arc<Drain>,
     /// A line for each request.
     pub access_log: AccessLog,
+    /// What requests cost.
+    pub ledger: Ledger,
     /// How many requests may be tried again.
     pub retries: RetryBudget,
     /// By which keys' limits hold.
@@ -294,6 +298,7 @@ impl ProxyHttp for Gateway {
         passing::note_cache(ctx);
         self.settle_quota(ctx);
         ctx.leave_node();
+        self.note_in_ledger(session, ctx);
         self.access_log.write(session, ctx, &self.metrics);
     }
 

@@ -8,13 +8,14 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::Gateway;
+use super::account::{came_to_nothing, spent};
 use super::context::RequestContext;
 use crate::access::keys::Key;
 use crate::access::limits::{Admitted, Part, Standing, Standings};
 use crate::answers::authz::CHECKED;
 use crate::refusal::{Refusal, in_words};
 use crate::wire::usage;
-use crate::wire::usage::spent::{Source, Spent};
+use crate::wire::usage::spent::Source;
 
 /// OpenAI's headers: how much there may be, how much is left, and until all is there again.
 const REQUESTS: [HeaderName; 3] = [
@@ -51,6 +52,11 @@ impl Quota {
         Ok(())
     }
 
+    /// Tokens of the prompt, as long as nobody has counted them.
+    pub(super) fn prompt(&self) -> u64 {
+        self.prompt
+    }
+
     /// What was taken stays taken, whatever comes of this request.
     pub(super) fn keep(&mut self) {
         self.admitted = None;
@@ -74,7 +80,7 @@ impl Gateway {
             let now = self.clock.at(Instant::now());
             self.passes.take(pass, &key.name, request.uri.path(), now)
         });
-        if key.limits.has_tokens()
+        if ctx.is_metered
             && let Some(body) = &ctx.body
         {
             let parts = ctx.prompt.parts.iter().filter_map(|part| body.bytes.get(part.clone()));
@@ -113,26 +119,15 @@ impl Gateway {
     /// nothing; any other has the tokens that it had.
     pub(super) fn settle_quota(&self, ctx: &mut RequestContext) {
         let Some(admitted) = ctx.quota.admitted.take() else { return };
-        let failed = ctx.refused.is_some() || (ctx.client_left && ctx.counted_tries() == 0);
-        if failed && ctx.answer.first_byte.is_none() {
+        if came_to_nothing(ctx) {
             return admitted.give_back();
         }
-        if admitted.has_tokens()
-            && let Some(spent) = spent(ctx)
-        {
+        let spent = spent(ctx);
+        // Of an answer of which nothing came its node may have made all.
+        let is_known =
+            spent.source != Source::Estimated || ctx.answer.tally.is_some() && !ctx.client_left;
+        if admitted.has_tokens() && is_known {
             admitted.settle(spent.total(), self.clock.at(Instant::now()));
         }
     }
-}
-
-/// What the request cost.
-fn spent(ctx: &RequestContext) -> Option<Spent> {
-    let answer = &ctx.answer;
-    if answer.status >= 400 {
-        return Some(Spent::nothing());
-    }
-    let whole = !ctx.client_left && ctx.refused.is_none();
-    let spent = Spent::of(answer.tally.as_ref()?, ctx.quota.prompt, answer.tail.is_some(), whole);
-    // Its client left before there was an answer: the node may have made all of it.
-    (whole || spent.source != Source::Estimated).then_some(spent)
 }

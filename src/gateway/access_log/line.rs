@@ -13,18 +13,20 @@ use pingora_proxy::Session;
 
 use super::json::{Object, field};
 use crate::access::keys::Key;
+use crate::gateway::account::spent;
 use crate::gateway::context::RequestContext;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
 use crate::upstream::prefix::chain::Chain;
 use crate::wire::ids::RequestId;
+use crate::wire::usage::spent::Spent;
 
 /// Longest text of a caller's in a line, in bytes: a model's name, a path.
 const TEXT_BYTES_MAX: usize = 256;
 
 /// The status of a request whose client left before there was one: nginx's, which log readers know.
-const CLIENT_LEFT: u16 = 499;
+pub(in crate::gateway) const CLIENT_LEFT: u16 = 499;
 
 /// What is told of a request.
 pub struct Line {
@@ -60,6 +62,8 @@ pub struct Line {
     pub bytes_in: usize,
     /// Bytes of the answer's.
     pub bytes_out: usize,
+    /// Its tokens, where somebody needs to know them.
+    pub spent: Option<Spent>,
     /// From its first byte to the answer's.
     pub first_byte: Option<Duration>,
     /// From its first byte to its end.
@@ -110,6 +114,7 @@ impl Line {
             stream: ctx.stream,
             bytes_in: session.body_bytes_read(),
             bytes_out: session.body_bytes_sent(),
+            spent: ctx.answer.tally.is_some().then(|| spent(ctx)),
             first_byte: ctx.answer.first_byte.map(since),
             duration: ctx.started.elapsed(),
             client_left: ctx.client_left,
@@ -143,6 +148,14 @@ impl Line {
         line.switch(field!("stream"), self.stream);
         line.number(field!("bytes_in"), self.bytes_in as u64);
         line.number(field!("bytes_out"), self.bytes_out as u64);
+        if let Some(spent) = &self.spent {
+            line.number(field!("prompt_tokens"), spent.prompt);
+            if let Some(cached) = spent.cached {
+                line.number(field!("cached_tokens"), cached);
+            }
+            line.number(field!("completion_tokens"), spent.answer);
+            line.text(field!("usage_source"), spent.source.as_str());
+        }
         if let Some(first_byte) = self.first_byte {
             line.millis(field!("first_byte_ms"), first_byte);
         }
@@ -192,11 +205,11 @@ fn method(method: &Method) -> Cow<'static, str> {
 }
 
 /// The name itself, unless it is too long for a line.
-fn short(model: &ModelName) -> ModelName {
+pub(in crate::gateway) fn short(model: &ModelName) -> ModelName {
     if model.as_str().len() <= TEXT_BYTES_MAX { model.clone() } else { cut(model.as_str()).into() }
 }
 
-fn cut(text: &str) -> &str {
+pub(in crate::gateway) fn cut(text: &str) -> &str {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

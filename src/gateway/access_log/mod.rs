@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use pingora_proxy::Session;
 
+pub(super) use self::line::{CLIENT_LEFT, cut, short};
 pub use self::line::{Line, Who};
 use super::context::RequestContext;
 use crate::metrics::Metrics;

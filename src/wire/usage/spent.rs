@@ -51,14 +51,19 @@ impl Spent {
             Some(_) if since == 0 => (answer, Source::Reported),
             Some(_) => (answer.saturating_add(since), Source::Counted),
             None if stream => (tally.events(), Source::Counted),
-            None => (0, Source::Estimated),
+            None => return Self::of_prompt(prompt),
         };
         Self { prompt, cached, answer, source }
     }
 
-    /// A node that refuses makes nothing.
+    /// Of a request for which no node has made anything.
     pub fn nothing() -> Self {
-        Self { prompt: 0, cached: None, answer: 0, source: Source::Reported }
+        Self { prompt: 0, cached: None, answer: 0, source: Source::Counted }
+    }
+
+    /// Of a request of whose answer nothing is known.
+    pub fn of_prompt(estimated: u64) -> Self {
+        Self { prompt: estimated, cached: None, answer: 0, source: Source::Estimated }
     }
 
     /// Prompt and answer.

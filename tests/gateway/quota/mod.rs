@@ -1,5 +1,6 @@
 //! How often a key may ask: what is over its limits is refused, tells when to come back, and reaches no node.
 
+mod ledger;
 mod tokens;
 mod usage;
 
