@@ -22,6 +22,7 @@ mod quota;
 mod reload;
 mod replay;
 mod responses;
+mod secrets;
 mod services;
 mod simulator;
 mod stale;
