@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod chunks;
+mod json;
 pub mod spent;
 
 use memchr::memmem;
