@@ -68,6 +68,10 @@
 //! - **A limit is a ring of slots** ([`access::ring`]): in no window is more let in than may be, and the wait that is told is the
 //!   shortest that helps. What a request may need is taken ahead, and settled before the end of its answer is sent: whoever comes
 //!   again at once finds what was left over.
+//! - **In Redis a decision is one script** (`access/redis/limits.lua`): the arithmetic of the ring, by the server's clock, so that gateways need not
+//!   agree on the time; one property test plays the same steps on both stores. Requests under way are leases that their gateway renews: a number
+//!   could not tell which of them were a dead gateway's. While Redis is away nobody waits for it: one task looks for it, and what `on_store_error` says holds.
+//! - **What a request gives back to Redis goes through a queue**, as its end cannot wait; who asks next with the same key waits until it is written.
 //! - **Failures alone close no upstream**: with every node ejected they are all tried, as nginx does. Only probes (pauses and sleep are what they find, too), operators
 //!   and a node's own `Retry-After` leave nobody to ask.
 //! - **A habit is three**: how long a node keeps idle connections is learnt when it closes three at the same age, since a

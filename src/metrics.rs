@@ -1,6 +1,7 @@
 //! Every series that the gateway exposes: a field each, a method for each event. No other file spells a series' name.
 
 mod ledger;
+mod limit_store;
 mod nodes;
 
 use std::collections::HashSet;
@@ -14,6 +15,7 @@ use prometheus::{
 };
 
 pub use ledger::LedgerSeries;
+pub use limit_store::LimitStoreMetrics;
 use nodes::NodeSeries;
 pub use nodes::{NodeReading, Reading, Readings};
 

@@ -61,6 +61,8 @@ pub enum Refusal {
     ClientTooSlow,
     /// The key has asked for as much as it may.
     Exceeded(Exceeded),
+    /// Nobody knows how much the key has asked for.
+    LimitsUnavailable,
     /// All the memory for request bodies is taken.
     Overloaded,
     /// Every node has as much to do as it may, and waiting would take too long.
@@ -137,9 +139,11 @@ impl Refusal {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Exceeded(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::Busy { .. } | Self::Draining | Self::NoHealthyNode { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::LimitsUnavailable
+            | Self::Overloaded
+            | Self::Busy { .. }
+            | Self::Draining
+            | Self::NoHealthyNode { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamUnreachable | Self::UpstreamError(_) | Self::UpstreamAuthFailed => {
                 StatusCode::BAD_GATEWAY
             }
@@ -163,6 +167,7 @@ impl Refusal {
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::ClientTooSlow => "request_timeout",
             Self::Exceeded(exceeded) => exceeded.code(),
+            Self::LimitsUnavailable => "limits_unavailable",
             Self::Overloaded | Self::Busy { .. } => "overloaded",
             Self::Draining => "draining",
             Self::NoHealthyNode { .. } => "no_healthy_node",
@@ -223,6 +228,10 @@ impl Refusal {
             }
             Self::ClientTooSlow => "The request body did not arrive in time.".into(),
             Self::Exceeded(exceeded) => exceeded.message(),
+            Self::LimitsUnavailable => {
+                "The limits of this API key cannot be looked up at the moment. Try again shortly."
+                    .into()
+            }
             Self::Overloaded => "The gateway holds as much as it may. Try again shortly.".into(),
             Self::Busy { .. } => {
                 "Every node has as much to do as it may. Try again shortly.".into()
@@ -244,7 +253,9 @@ impl Refusal {
     /// Seconds for `Retry-After`, where coming back helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::Overloaded | Self::Draining => Some(RETRY_AFTER_SECONDS),
+            Self::LimitsUnavailable | Self::Overloaded | Self::Draining => {
+                Some(RETRY_AFTER_SECONDS)
+            }
             Self::NoHealthyNode { wait } => Some(whole_seconds(wait.unwrap_or_default())),
             Self::Busy { wait } => Some(whole_seconds(*wait)),
             Self::Exceeded(exceeded) => Some(whole_seconds(exceeded.wait)),

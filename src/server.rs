@@ -26,8 +26,10 @@ use tokio::task::JoinSet;
 use crate::access::clock::Clock;
 use crate::access::keys::Fingerprints;
 use crate::access::passes::Passes;
+use crate::access::redis::{self, Redis};
+use crate::access::store::{Memory, Shared, Store};
 use crate::admin::Admin;
-use crate::config::{Settings, Source, secret};
+use crate::config::{RateLimitStore, Settings, Source, authorities, secret};
 use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Reading, Readings};
@@ -88,6 +90,9 @@ pub enum CannotStart {
     /// The file of `ledger`.
     #[error("ledger: {0}")]
     Ledger(io::Error),
+    /// The store of limits.
+    #[error("redis_url: {0}")]
+    Redis(#[from] redis::Unusable),
     /// No randomness.
     #[error("the system has no randomness")]
     Randomness,
@@ -101,6 +106,7 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     /// What is under way.
     pub drain: Arc<Drain>,
+    store: Arc<Store>,
     reload: mpsc::Sender<()>,
     stop_accepting: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -141,6 +147,7 @@ impl Server {
         let drain = Drain::new(metrics.in_flight.clone());
         let clock = Clock::start();
         let (ledger, ledger_writer) = ledger(&settings, &metrics).map_err(CannotStart::Ledger)?;
+        let (store, redis_work) = store(&settings, clock, &metrics)?;
         let gateway = Gateway {
             live: live.clone(),
             limits: limits(&settings),
@@ -155,7 +162,7 @@ impl Server {
             access_log: access_log.0.clone(),
             ledger: ledger.clone(),
             retries: RetryBudget::new(Instant::now()),
-            clock,
+            store: store.clone(),
             passes: passes(&settings)?,
         };
         let (stop_accepting, stopping) = watch::channel(false);
@@ -180,12 +187,14 @@ impl Server {
         tasks.spawn(probes::run(move || probed.load().upstreams.clone(), client));
         tasks.spawn(follow_names(live.clone()));
         tasks.spawn(forget_idle_keys(live.clone(), clock));
+        redis_work.into_iter().for_each(|work| drop(tasks.spawn(work.run())));
         let (access_log, log_writer) = access_log;
         let writers = log_writer.into_iter().chain(ledger_writer).collect();
         Ok(Self {
             live,
             metrics,
             drain,
+            store,
             reload,
             stop_accepting,
             tasks,
@@ -209,6 +218,7 @@ impl Server {
         let finished = tokio::time::timeout(timeout, self.drain.finished()).await.is_ok();
         // A request of HTTP/2 has ended when its last frame is handed to its connection, which has yet to write it.
         tokio::time::sleep(LAST_FRAMES).await;
+        self.store.flush().await;
         self.tasks.shutdown().await;
         let (log, ledger, writers) = (self.access_log, self.ledger, self.writers);
         let closed = tokio::task::spawn_blocking(move || {
@@ -255,6 +265,26 @@ fn passes(settings: &Settings) -> Result<Passes, CannotStart> {
     let secret = settings.authz_secret_file.as_deref().map(secret::read).transpose();
     let secret = secret.map_err(CannotStart::Secret)?;
     Passes::new(secret.as_ref().map(String::as_bytes)).map_err(|_| CannotStart::Randomness)
+}
+
+/// Where limits are counted, and, if that is Redis, what must run for it.
+fn store(
+    settings: &Settings,
+    clock: Clock,
+    metrics: &Metrics,
+) -> Result<(Arc<Store>, Option<redis::Work>), CannotStart> {
+    let memory = Memory::new(clock);
+    let url = match (settings.rate_limit_store, &settings.redis_url) {
+        (RateLimitStore::Redis, Some(url)) => url,
+        _ => return Ok((Arc::new(Store::Memory(memory)), None)),
+    };
+    let authorities = settings.ca_file.as_deref().map(authorities::read).transpose()?;
+    let client = redis::client(url, authorities).map_err(redis::Unusable::from)?;
+    let metrics = metrics.of_limit_store()?;
+    let instead = (settings.on_store_error, settings.replicas);
+    let (redis, work) = Redis::new(client, metrics.clone(), instead.0.word())?;
+    let store = Store::Shared(Shared::new(redis.clone(), instead, memory, metrics));
+    Ok((Arc::new(store), Some(work)))
 }
 
 /// As Pingora wants it.

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::passes::Pass;
 use super::ring::{Ring, Span};
 use crate::config::{Day, KeyLimits};
 use crate::refusal::{Exceeded, Limit};
 
 /// When another request may have ended, if as many are under way as may be: nobody knows; soon enough to be of use, and not
 /// so soon that asking is all that is done.
-const CONCURRENT_WAIT: Duration = Duration::from_secs(1);
+pub(super) const CONCURRENT_WAIT: Duration = Duration::from_secs(1);
 
 /// Windows of a key: requests, then tokens.
-const WINDOWS: usize = 4;
+pub(super) const WINDOWS: usize = 4;
 
 /// Where those of tokens begin.
-const TOKENS: usize = 2;
+pub(super) const TOKENS: usize = 2;
 
 /// What one key has taken. It lives through reloads.
 #[derive(Debug, Default)]
@@ -31,13 +32,23 @@ struct Taken {
     running: u32,
 }
 
+/// What a key is held to.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    pub(super) windows: [Window; WINDOWS],
+    pub(super) concurrent: Option<u32>,
+}
+
 /// One window of a key.
 #[derive(Debug, Clone, Copy)]
-struct Window {
-    limit: Limit,
-    allowed: Option<u32>,
-    span: Span,
+pub(super) struct Window {
+    pub(super) limit: Limit,
+    pub(super) allowed: Option<u32>,
+    pub(super) span: Span,
 }
+
+/// By window: the slot, and how much was taken in it; none where nothing is counted.
+pub(super) type TakenParts = [Option<(Span, u64, u32)>; WINDOWS];
 
 /// What is to be taken for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +57,8 @@ pub enum Part {
     All(u32),
     /// What can be known of it before it comes: a request of the windows.
     Ahead,
-    /// All, with so many tokens, in the place of what was taken ahead at this moment, in the milliseconds of a [`Clock`](super::clock::Clock).
-    Counted(u64, u32),
+    /// All, with so many tokens, in the place of what was taken ahead when this pass was given out.
+    Counted(Pass, u32),
 }
 
 /// What was taken for one request. Dropping it ends the request; the windows keep what was taken, unless it is given back.
@@ -55,8 +66,7 @@ pub enum Part {
 pub struct Admitted {
     account: Arc<Account>,
     has_place: bool,
-    /// By window: the slot, and how much; none where nothing is counted.
-    taken: [Option<(Span, u64, u32)>; WINDOWS],
+    taken: TakenParts,
 }
 
 /// How a key stands after a decision, by the window that is nearest to its limit.
@@ -84,7 +94,7 @@ pub type Decision = (Result<Admitted, Exceeded>, Standings);
 
 impl Part {
     /// How much of each window is to be taken.
-    fn amounts(self) -> [Option<u32>; WINDOWS] {
+    pub(super) fn amounts(self) -> [Option<u32>; WINDOWS] {
         match self {
             Self::Ahead => [Some(1), Some(1), None, None],
             Self::All(tokens) | Self::Counted(_, tokens) => {
@@ -92,76 +102,102 @@ impl Part {
             }
         }
     }
+
+    /// It is a request that goes to a node: it has a place until it ends.
+    pub(super) fn takes_place(self) -> bool {
+        self != Self::Ahead
+    }
 }
 
 impl Account {
     /// Takes a `part` of a request at `now`, in the milliseconds of a [`Clock`](super::clock::Clock), or says what is in the way: of several limits
     /// the one that takes longest.
     pub fn take(self: &Arc<Self>, limits: &KeyLimits, part: Part, now: u64) -> Decision {
-        let windows = windows(limits);
+        self.take_by(&Rules::of(limits), part, now)
+    }
+
+    /// The same, by rules at hand.
+    pub fn take_by(self: &Arc<Self>, rules: &Rules, part: Part, now: u64) -> Decision {
+        let Rules { windows, concurrent } = rules;
         let mut taken = self.0.lock();
         let Taken { rings, running } = &mut *taken;
         let mut amounts = part.amounts();
-        if let Part::Counted(moment, _) = part {
+        if let Part::Counted(pass, _) = part {
             // It is taken now, when it is here: what is counted ahead cannot be saved up for another window. Of what another
             // gateway has counted nothing is here.
-            let of_requests = rings.iter_mut().zip(&windows).zip(&mut amounts).take(TOKENS);
+            let of_requests = rings.iter_mut().zip(windows).zip(&mut amounts).take(TOKENS);
             for ((ring, Window { span, .. }), amount) in of_requests {
-                let here = ring.give_back(*span, span.at(moment), 1);
+                let here = ring.give_back(*span, span.at(pass.moment()), 1);
                 *amount = amount.filter(|_| here > 0);
             }
         }
-        let mut exceeded =
-            limits.concurrent.filter(|allowed| *running >= *allowed).map(|allowed| {
-                let (limit, used) = (Limit::Concurrent, u64::from(*running));
-                Exceeded { limit, allowed, used, requested: 1, wait: CONCURRENT_WAIT }
-            });
-        for ((ring, window), amount) in rings.iter_mut().zip(&windows).zip(amounts) {
+        let mut exceeded = concurrent.filter(|allowed| *running >= *allowed).map(|allowed| {
+            let (limit, used) = (Limit::Concurrent, u64::from(*running));
+            Exceeded { limit, allowed, used, requested: 1, wait: CONCURRENT_WAIT }
+        });
+        for ((ring, window), amount) in rings.iter_mut().zip(windows).zip(amounts) {
             let full = amount.and_then(|amount| window.exceeded(ring, amount, now));
             exceeded = exceeded.into_iter().chain(full).max_by_key(|one| one.wait);
         }
         let admitted = match exceeded {
             Some(exceeded) => Err(exceeded),
             None => {
-                let has_place = part != Part::Ahead;
+                let has_place = part.takes_place();
                 *running += u32::from(has_place);
                 let mut of_request = [None; WINDOWS];
-                let all = rings.iter_mut().zip(&windows).zip(amounts);
+                let all = rings.iter_mut().zip(windows).zip(amounts);
                 for (slot, ((ring, window), amount)) in of_request.iter_mut().zip(all) {
                     *slot = amount.and_then(|amount| window.take(ring, amount));
                 }
                 Ok(Admitted { account: self.clone(), has_place, taken: of_request })
             }
         };
-        let mut standings =
-            rings.iter_mut().zip(&windows).map(|(ring, window)| window.standing(ring, now));
-        let mut tightest = || {
-            let two = [standings.next().flatten(), standings.next().flatten()];
-            two.into_iter().flatten().min_by_key(|one| one.remaining)
-        };
-        (admitted, Standings { requests: tightest(), tokens: tightest() })
+        let standings =
+            rings.iter_mut().zip(windows).map(|(ring, window)| window.look_at(ring, now));
+        (admitted, Standings::of(standings))
     }
 
     /// Lets go of memory that nothing is counted in.
     pub fn shrink(&self, limits: &KeyLimits, now: u64) {
-        for (ring, window) in self.0.lock().rings.iter_mut().zip(windows(limits)) {
+        for (ring, window) in self.0.lock().rings.iter_mut().zip(Rules::of(limits).windows) {
             ring.used(window.span, now);
             ring.shrink();
         }
     }
 }
 
-fn windows(limits: &KeyLimits) -> [Window; WINDOWS] {
-    let day = match limits.day {
-        Day::Rolling => Span::DAY,
-        Day::Utc => Span::UTC_DAY,
-    };
-    [
-        Window { limit: Limit::RequestsPerMinute, allowed: limits.rpm, span: Span::MINUTE },
-        Window { limit: Limit::RequestsPerDay, allowed: limits.rpd, span: day },
-        Window { limit: Limit::TokensPerMinute, allowed: limits.tpm, span: Span::MINUTE },
-        Window { limit: Limit::TokensPerDay, allowed: limits.tpd, span: day },
-    ]
+impl Rules {
+    /// Of a key: minutes and days.
+    pub fn of(limits: &KeyLimits) -> Self {
+        let day = match limits.day {
+            Day::Rolling => Span::DAY,
+            Day::Utc => Span::UTC_DAY,
+        };
+        Self::with_spans(limits, Span::MINUTE, day)
+    }
+
+    /// With windows of other lengths.
+    pub fn with_spans(limits: &KeyLimits, minute: Span, day: Span) -> Self {
+        let window = |limit, allowed, span| Window { limit, allowed, span };
+        let windows = [
+            window(Limit::RequestsPerMinute, limits.rpm, minute),
+            window(Limit::RequestsPerDay, limits.rpd, day),
+            window(Limit::TokensPerMinute, limits.tpm, minute),
+            window(Limit::TokensPerDay, limits.tpd, day),
+        ];
+        Self { windows, concurrent: limits.concurrent }
+    }
+}
+
+impl Standings {
+    /// Of all windows, in their order.
+    pub(super) fn of(mut each: impl Iterator<Item = Option<Standing>>) -> Self {
+        let mut tightest = || {
+            let two = [each.next().flatten(), each.next().flatten()];
+            two.into_iter().flatten().min_by_key(|one| one.remaining)
+        };
+        Self { requests: tightest(), tokens: tightest() }
+    }
 }
 
 impl Window {
@@ -180,10 +216,18 @@ impl Window {
         self.allowed.map(|_| (self.span, ring.take(self.span, amount), amount))
     }
 
-    fn standing(&self, ring: &mut Ring, now: u64) -> Option<Standing> {
+    fn look_at(&self, ring: &mut Ring, now: u64) -> Option<Standing> {
+        // Where there is no limit, nobody looks.
+        self.allowed?;
+        let used = ring.used(self.span, now);
+        self.standing(used, ring.resets(self.span, now))
+    }
+
+    /// With so much taken, which is let go of in so many milliseconds.
+    pub(super) fn standing(&self, used: u64, resets: u64) -> Option<Standing> {
         let limit = self.allowed?;
-        let used = u32::try_from(ring.used(self.span, now)).unwrap_or(u32::MAX);
-        let reset = Duration::from_millis(ring.resets(self.span, now));
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        let reset = Duration::from_millis(resets);
         Some(Standing { limit, remaining: limit.saturating_sub(used), reset })
     }
 }
@@ -214,6 +258,12 @@ impl Admitted {
         }
     }
 
+    /// What was taken.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> &TakenParts {
+        &self.taken
+    }
+
     /// Its tokens are counted.
     pub fn has_tokens(&self) -> bool {
         self.taken.iter().skip(TOKENS).any(Option::is_some)
@@ -242,6 +292,10 @@ mod tests {
             concurrent: some(concurrent),
             ..KeyLimits::default()
         }
+    }
+
+    fn counted(moment: u64) -> Part {
+        Part::Counted(Pass::of(moment, Default::default()), 0)
     }
 
     #[test]
@@ -297,8 +351,8 @@ mod tests {
         drop(take(Part::Ahead).unwrap());
         drop(take(Part::Ahead).unwrap());
         assert_eq!(take(Part::Ahead).unwrap_err().limit, Limit::RequestsPerMinute);
-        let admitted = take(Part::Counted(NOW, 0)).unwrap();
-        assert_eq!(take(Part::Counted(NOW, 0)).unwrap_err().limit, Limit::Concurrent);
+        let admitted = take(counted(NOW)).unwrap();
+        assert_eq!(take(counted(NOW)).unwrap_err().limit, Limit::Concurrent);
         drop(admitted);
         let again = take(Part::All(0)).unwrap();
         assert_eq!(take(Part::Ahead).unwrap_err().limit, Limit::RequestsPerMinute);
@@ -312,7 +366,7 @@ mod tests {
         let (account, limits) = (Arc::<Account>::default(), limits(3, 0, 0));
         (0..3).for_each(|_| drop(account.take(&limits, Part::Ahead, NOW).0.unwrap()));
         let late = NOW + 59_000;
-        (0..3).for_each(|_| drop(account.take(&limits, Part::Counted(NOW, 0), late).0.unwrap()));
+        (0..3).for_each(|_| drop(account.take(&limits, counted(NOW), late).0.unwrap()));
         let refused = account.take(&limits, Part::All(0), NOW + 66_000).0.unwrap_err();
         assert_eq!(refused.used, 3);
         assert!(account.take(&limits, Part::All(0), late + 66_000).0.is_ok());

@@ -5,4 +5,6 @@ pub mod keys;
 pub mod limits;
 pub mod passes;
 pub mod permission;
+pub mod redis;
 pub mod ring;
+pub mod store;

@@ -18,24 +18,37 @@ const GOOD: u64 = 60_000;
 /// How much the clock of another gateway may be ahead, in milliseconds.
 const SKEW: u64 = 60_000;
 
+/// The longest that any pass is still good.
+pub(super) const LONGEST: u64 = GOOD + SKEW;
+
 /// Passes that were used and would still be good: 4,096 requests a second. Past it, who comes is counted twice rather than
 /// never.
 const USED_MAX: usize = 250_000;
 
-const NONCE_BYTES: usize = 16;
+/// Nobody meets the same twice.
+pub(super) const NONCE_BYTES: usize = 16;
 
 type Nonce = [u8; NONCE_BYTES];
 
-/// Gives passes out, and takes each back once.
+/// Gives passes out, and knows them again.
 pub struct Passes {
     secret: hmac::Key,
     random: rand::SystemRandom,
-    used: Mutex<Used>,
 }
 
-/// The nonces of passes that were used and are not expired.
+/// A pass that is ours, or that of a gateway with the same secret. Whether it is good still, who keeps the count knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    expiry: u64,
+    nonce: Nonce,
+}
+
+/// Passes that were used here and are not expired.
 #[derive(Default)]
-struct Used {
+pub struct Used(Mutex<Nonces>);
+
+#[derive(Default)]
+struct Nonces {
     nonces: HashSet<Nonce>,
     /// With their expiries, in the order of use.
     order: VecDeque<(u64, Nonce)>,
@@ -51,33 +64,63 @@ impl Passes {
         let mut own = [0; 32];
         random.fill(&mut own)?;
         let secret = hmac::Key::new(hmac::HMAC_SHA256, shared.unwrap_or(&own));
-        Ok(Self { secret, random, used: Mutex::default() })
+        Ok(Self { secret, random })
     }
 
-    /// A pass for one request of `key` on `path`; `now` in milliseconds since 1970. None where the system has no randomness.
-    pub fn issue(&self, key: &KeyName, path: &str, now: u64) -> Option<String> {
+    /// A pass for one request of `key` on `path`, which was counted at `moment`, in milliseconds since 1970. None where the
+    /// system has no randomness.
+    pub fn issue(&self, key: &KeyName, path: &str, moment: u64) -> Option<String> {
         let mut nonce: Nonce = [0; NONCE_BYTES];
         self.random.fill(&mut nonce).ok()?;
-        let expiry = now + GOOD;
+        let expiry = moment + GOOD;
         let mac = hmac::sign(&self.secret, &signed(key, path, expiry, nonce));
         Some(format!("{expiry}.{}.{}", HEXLOWER.encode(&nonce), HEXLOWER.encode(mac.as_ref())))
     }
 
-    /// Takes a pass: the moment when it was given out, unless it is another's, forged, expired, or was used before.
-    pub fn take(&self, pass: &str, key: &KeyName, path: &str, now: u64) -> Option<u64> {
+    /// What `pass` says, unless it is another's or forged.
+    pub fn read(&self, pass: &str, key: &KeyName, path: &str) -> Option<Pass> {
         let mut parts = pass.splitn(3, '.');
         let (expiry, nonce, mac) = (parts.next()?, parts.next()?, parts.next()?);
         let expiry: u64 = expiry.parse().ok()?;
         let nonce: Nonce = HEXLOWER.decode(nonce.as_bytes()).ok()?.try_into().ok()?;
         let signed = signed(key, path, expiry, nonce);
         hmac::verify(&self.secret, &signed, &HEXLOWER.decode(mac.as_bytes()).ok()?).ok()?;
-        let good = now < expiry && expiry <= now + GOOD + SKEW;
-        let taken = good && self.used.lock().note(expiry, nonce, now);
-        taken.then(|| expiry.saturating_sub(GOOD))
+        Some(Pass { expiry, nonce })
+    }
+}
+
+impl Pass {
+    /// The one with this nonce, for what was counted at `moment`.
+    pub fn of(moment: u64, nonce: [u8; NONCE_BYTES]) -> Self {
+        Self { expiry: moment + GOOD, nonce }
+    }
+
+    /// When its request was counted.
+    pub fn moment(&self) -> u64 {
+        self.expiry.saturating_sub(GOOD)
+    }
+
+    /// When it is good no more.
+    pub(super) fn expiry(&self) -> u64 {
+        self.expiry
+    }
+
+    /// What it alone has, in hexadecimal digits.
+    pub(super) fn nonce(&self) -> String {
+        HEXLOWER.encode(&self.nonce)
     }
 }
 
 impl Used {
+    /// Notes that `pass` is used; false where it has expired at `now`, or was used before.
+    pub fn note(&self, pass: &Pass, now: u64) -> bool {
+        let Pass { expiry, nonce } = *pass;
+        let good = now < expiry && expiry <= now + LONGEST;
+        good && self.0.lock().note(expiry, nonce, now)
+    }
+}
+
+impl Nonces {
     /// True where it is new.
     fn note(&mut self, expiry: u64, nonce: Nonce, now: u64) -> bool {
         while let Some((expiry, nonce)) = self.order.front().copied()
@@ -114,48 +157,53 @@ mod tests {
 
     #[test]
     fn a_pass_is_good_once_for_its_key_and_path_until_it_expires() {
-        let passes = Passes::new(None).unwrap();
-        let issue = || passes.issue(&team(), PATH, NOW).unwrap();
-        let pass = issue();
-        assert_eq!(passes.take(&pass, &team(), PATH, NOW + 5), Some(NOW));
-        assert_eq!(passes.take(&pass, &team(), PATH, NOW + 5), None, "it was used");
-        let pass = issue();
-        assert_eq!(passes.take(&pass, &"other".into(), PATH, NOW), None);
-        assert_eq!(passes.take(&pass, &team(), "/v1/completions", NOW), None);
-        assert_eq!(passes.take(&pass, &team(), PATH, NOW + GOOD), None, "it has expired");
-        assert_eq!(Passes::new(None).unwrap().take(&pass, &team(), PATH, NOW), None);
-        assert_eq!(passes.take(&pass, &team(), PATH, NOW + GOOD - 1), Some(NOW));
+        let (passes, used) = (Passes::new(None).unwrap(), Used::default());
+        let issued = || {
+            let pass = passes.issue(&team(), PATH, NOW).unwrap();
+            passes.read(&pass, &team(), PATH).unwrap()
+        };
+        let pass = issued();
+        assert_eq!(pass.moment(), NOW);
+        assert!(used.note(&pass, NOW + 5));
+        assert!(!used.note(&pass, NOW + 5), "it was used");
+        let pass = issued();
+        assert!(!used.note(&pass, NOW + GOOD), "it has expired");
+        assert!(!used.note(&pass, NOW - SKEW - 1), "nobody's clock is so far ahead");
+        assert!(used.note(&pass, NOW + GOOD - 1));
+        let pass = passes.issue(&team(), PATH, NOW).unwrap();
+        assert_eq!(passes.read(&pass, &"other".into(), PATH), None);
+        assert_eq!(passes.read(&pass, &team(), "/v1/completions"), None);
+        assert_eq!(Passes::new(None).unwrap().read(&pass, &team(), PATH), None);
     }
 
     #[test]
-    fn gateways_with_one_secret_take_each_others_passes() {
+    fn gateways_with_one_secret_know_each_others_passes() {
         let [one, two] =
             [Passes::new(Some(b"shared")).unwrap(), Passes::new(Some(b"shared")).unwrap()];
         let pass = one.issue(&team(), PATH, NOW).unwrap();
-        assert_eq!(two.take(&pass, &team(), PATH, NOW), Some(NOW));
+        assert_eq!(two.read(&pass, &team(), PATH).map(|pass| pass.moment()), Some(NOW));
     }
 
     #[test]
     fn what_has_expired_is_forgotten() {
-        let passes = Passes::new(None).unwrap();
-        for second in 0..200 {
-            let now = NOW + second * 1_000;
-            let pass = passes.issue(&team(), PATH, now).unwrap();
-            assert!(passes.take(&pass, &team(), PATH, now).is_some());
+        let used = Used::default();
+        for second in 0..200_u8 {
+            let now = NOW + u64::from(second) * 1_000;
+            assert!(used.note(&Pass::of(now, [second; NONCE_BYTES]), now));
         }
-        assert_eq!(passes.used.lock().nonces.len(), 60);
+        assert_eq!(used.0.lock().nonces.len(), 60);
     }
 
     proptest! {
         #[test]
         fn no_text_is_a_pass(at in 0..120_usize, put in "\\PC", text in "\\PC*") {
             let passes = Passes::new(None).unwrap();
-            prop_assert_eq!(passes.take(&text, &team(), PATH, NOW), None);
+            prop_assert_eq!(passes.read(&text, &team(), PATH), None);
             let pass = passes.issue(&team(), PATH, NOW).unwrap();
             let at = at.min(pass.len() - 1);
             let changed = format!("{}{put}{}", &pass[..at], &pass[at + 1..]);
             if changed != pass {
-                prop_assert_eq!(passes.take(&changed, &team(), PATH, NOW), None);
+                prop_assert_eq!(passes.read(&changed, &team(), PATH), None);
             }
         }
     }

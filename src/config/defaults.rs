@@ -83,5 +83,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Worker threads that may be asked for: beyond any machine in use.
 pub const THREADS_MAX: u64 = 1_024;
+/// Gateways that may share one Redis: beyond any that do.
+pub const REPLICAS_MAX: u64 = 10_000;
 /// Largest byte count that may be configured (1 TiB): beyond any machine in use.
 pub const BYTES_MAX: u64 = 1 << 40;

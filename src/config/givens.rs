@@ -6,7 +6,7 @@ use std::path::Path;
 use super::environment::Environment;
 use super::problem::{Origin, Problems};
 use super::report::{At, Fault, Report};
-use super::settings::{SETTINGS, Setting, SettingsArgs, SettingsFile};
+use super::settings::{SECRETS, SETTINGS, Setting, SettingsArgs, SettingsFile};
 use super::typed::typed;
 use super::{defaults, document, files};
 
@@ -102,7 +102,10 @@ impl Givens {
             Some(Origin::Environment) => &mut self.of_environment,
             Some(Origin::File(_)) | None => &mut self.of_file,
         };
-        report.fault(&At::Root.key(&given.spelling), fault).quote(&given.text);
+        let draft = report.fault(&At::Root.key(&given.spelling), fault);
+        if !SECRETS.contains(&name) {
+            draft.quote(&given.text);
+        }
     }
 
     /// Everything that is wrong.

@@ -65,18 +65,8 @@ fn add_key(
     keys.add(key, &Places { name: at, secret: at }, report);
 }
 
-/// Refuses what would be silently ignored, and warns of what is not there.
-pub(super) fn unserved(
-    environment: &Environment,
-    has_file: bool,
-    warnings: &mut Vec<String>,
-    report: &mut Report,
-) {
-    if let Some(store) = environment.get("RATE_LIMIT_STORE").filter(|store| *store != "memory") {
-        let at = At::Root.key("RATE_LIMIT_STORE");
-        let draft = report.problem(&at, "no other store than `memory` is served by this version");
-        draft.quote(store).hint("unset it");
-    }
+/// Warns of what is not there.
+pub(super) fn unserved(environment: &Environment, has_file: bool, warnings: &mut Vec<String>) {
     let set = |names: &[&'static str]| -> Vec<&'static str> {
         names.iter().copied().filter(|name| environment.get(name).is_some()).collect()
     };

@@ -158,7 +158,7 @@ impl<'a> Assembly<'a> {
                 legacy::default_upstream(self.environment, &upstreams, report);
         }
         let warnings = &mut self.config.warnings;
-        legacy::unserved(self.environment, has_file, warnings, &mut self.of_environment);
+        legacy::unserved(self.environment, has_file, warnings);
         self.config.upstreams = upstreams.list;
         self.warn_of_idle_upstreams();
     }

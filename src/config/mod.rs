@@ -5,7 +5,7 @@
 
 mod address;
 mod at;
-mod authorities;
+pub mod authorities;
 mod declared;
 pub mod defaults;
 mod document;
@@ -48,10 +48,11 @@ pub use load::{KEYS_FILE, ROUTES_FILE, Source, Texts, load, parse};
 pub use places::Places;
 pub use problem::{Location, Origin, Problem, Problems};
 pub use report::nearest;
-pub use setting_values::{CorsOrigins, LogFormat};
+pub use setting_values::{CorsOrigins, LogFormat, OnStoreError, RateLimitStore, RedisUrl};
 pub use settings::{SETTINGS, Setting, Settings, SettingsArgs, settings_table};
 pub use upstreams::{ReadFile, with_defaults};
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -312,6 +313,19 @@ impl KeyLimits {
     /// Its tokens are limited.
     pub fn has_tokens(&self) -> bool {
         self.tpm.or(self.tpd).is_some()
+    }
+
+    /// The part of one gateway of so many. At least 1: what is limited is not forbidden.
+    pub fn divided(&self, gateways: NonZeroU32) -> Self {
+        let part = |limit: Option<u32>| limit.map(|limit| (limit / gateways).max(1));
+        Self {
+            rpm: part(self.rpm),
+            rpd: part(self.rpd),
+            tpm: part(self.tpm),
+            tpd: part(self.tpd),
+            concurrent: part(self.concurrent),
+            day: self.day,
+        }
     }
 
     /// It may ask as often as it likes.

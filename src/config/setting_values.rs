@@ -1,14 +1,17 @@
 //! The types of boot settings, and how each is read from its text.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use log::LevelFilter;
+use redis::Client;
 
 use super::address::Address;
-use super::defaults::{BYTES_MAX, THREADS_MAX, WAIT_MAX};
+use super::defaults::{BYTES_MAX, REPLICAS_MAX, THREADS_MAX, WAIT_MAX};
 use super::givens::Given;
 use super::report::Fault;
 use super::values::{duration, one_of, wait, whole};
@@ -33,6 +36,59 @@ pub enum CorsOrigins {
     Any,
     /// Those of these origins, as browsers spell them: `https://chat.example.com`.
     List(Vec<HeaderValue>),
+}
+
+/// Where it is counted what keys take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimitStore {
+    /// In this process.
+    Memory,
+    /// In Redis, for all gateways.
+    Redis,
+}
+
+/// What holds while the store of limits is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStoreError {
+    /// This gateway's part of each limit, counted in this process.
+    Local,
+    /// No limit.
+    Allow,
+    /// Nobody is let in.
+    Deny,
+}
+
+impl OnStoreError {
+    /// As in `server.yaml`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The address of a Redis, which may hold its password. Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The text, password and all: for the client alone.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
+    /// Over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.0.starts_with("rediss:")
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisUrl(***)")
+    }
 }
 
 /// An IP address and a port.
@@ -124,6 +180,42 @@ pub(super) fn switch(given: &Given) -> Result<bool, Fault> {
 /// True or false.
 pub(super) fn truth(given: &Given) -> Result<bool, Fault> {
     one_of(&given.text, &[("true", true), ("false", false)])
+}
+
+/// `memory` or `redis`.
+pub(super) fn rate_limit_store(given: &Given) -> Result<RateLimitStore, Fault> {
+    let words = [("memory", RateLimitStore::Memory), ("redis", RateLimitStore::Redis)];
+    one_of(&given.text, &words)
+}
+
+/// `local`, `allow` or `deny`.
+pub(super) fn on_store_error(given: &Given) -> Result<OnStoreError, Fault> {
+    let all = [OnStoreError::Local, OnStoreError::Allow, OnStoreError::Deny];
+    one_of(&given.text, &all.map(|one| (one.word(), one)))
+}
+
+/// A number of gateways.
+pub(super) fn replicas(given: &Given) -> Result<NonZeroU32, Fault> {
+    let number = whole(&given.text, 1..=REPLICAS_MAX)?;
+    let number = u32::try_from(number).ok().and_then(NonZeroU32::new);
+    number.ok_or_else(|| "this must be at least 1".into())
+}
+
+/// The address of a Redis, or nothing.
+pub(super) fn redis_url(given: &Given) -> Result<Option<RedisUrl>, Fault> {
+    let text = given.text.as_str();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let known = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme));
+    // What the client says of it may hold parts of it.
+    match known && Client::open(text).is_ok() {
+        true => Ok(Some(RedisUrl(text.to_owned()))),
+        false => Err(Fault::with_hint(
+            "this is no address of a Redis",
+            "write it as `redis://:password@host:6379/0`, `rediss://` for TLS; `%` codes for `/`, `@`, `#` and the like in the password",
+        )),
+    }
 }
 
 /// A path, or nothing. One of the file is relative to it: that is resolved where the directory is known.

@@ -1,6 +1,7 @@
 //! Boot settings: one table makes flags, environment, file, defaults and documentation.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,8 +12,14 @@ use super::environment::Environment;
 use super::givens::Givens;
 use super::problem::Problems;
 use super::raw::Written;
+use super::report::Fault;
 use super::secret;
-use super::setting_values::{self as read, CorsOrigins, LogFormat};
+use super::setting_values::{
+    self as read, CorsOrigins, LogFormat, OnStoreError, RateLimitStore, RedisUrl,
+};
+
+/// Settings whose values may hold a password: they are never shown.
+pub(super) const SECRETS: [&str; 1] = ["redis_url"];
 
 /// One setting in all its spellings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +139,14 @@ settings! {
     authz_limit_status: StatusCode = "403", read::authz_limit_status;
     /// A file with the secret by which gateways take each other's `X-RateLimit-Checked`; none: each its own alone.
     authz_secret_file: Option<PathBuf> = "", read::path;
+    /// Where it is counted what keys take: `memory`, each gateway for itself, or `redis`, all gateways together.
+    rate_limit_store: RateLimitStore = "memory", read::rate_limit_store, legacy "RATE_LIMIT_STORE";
+    /// That Redis: `redis://:password@host:6379/0`, or `rediss://` over TLS, certified by `ca_file` or the system's authorities.
+    redis_url: Option<RedisUrl> = "", read::redis_url, legacy "REDIS_URL";
+    /// What holds while Redis is away: `local`, each gateway counts for itself, up to its part of each limit; `allow` or `deny`, all are let in, or refused with 503.
+    on_store_error: OnStoreError = "local", read::on_store_error;
+    /// How many gateways share Redis: each has its part of a limit while it counts for itself.
+    replicas: NonZeroU32 = "1", read::replicas;
     /// Origins of web pages that may use the gateway, separated by commas, or `*`; none: no page may.
     cors_allow_origins: CorsOrigins = "", read::cors_origins, legacy "CORS_ALLOW_ORIGINS";
     /// What is logged: error, warn, info, debug or trace; Python's names are understood, too.
@@ -161,7 +176,7 @@ settings! {
     /// Whether HTTP/2 is served without TLS: true or false.
     h2c: bool = "false", read::truth,
         flag(num_args = 0..=1, require_equals = true, default_missing_value = "true");
-    /// A PEM file of the authorities that certify https nodes; none: the system's.
+    /// A PEM file of the authorities that certify https nodes, and Redis; none: the system's.
     ca_file: Option<PathBuf> = "", read::path;
 }
 
@@ -194,6 +209,11 @@ impl Settings {
             }
             if let Some(Err(fault)) = settings.authz_secret_file.as_deref().map(secret::read) {
                 givens.fault("authz_secret_file", fault.into());
+            }
+            if settings.rate_limit_store == RateLimitStore::Redis && settings.redis_url.is_none() {
+                let hint = "set REDIS_URL, or `redis_url: redis://host:6379`";
+                let fault = Fault::with_hint("this needs `redis_url` as well", hint);
+                givens.fault("rate_limit_store", fault);
             }
             if settings.max_held_bytes < settings.max_body_bytes {
                 givens.fault("max_held_bytes", "this must be at least `max_body_bytes`".into());

@@ -77,7 +77,7 @@ impl Gateway {
             forward.fallbacks.push_back(Way { chosen, edits });
         }
         if forward.repeatable {
-            self.take_quota(session, ctx, &key)?;
+            self.take_quota(session, ctx, &key).await?;
         }
         ctx.forward = Some(forward);
         self.retries.request(ctx.started);

@@ -1,7 +1,6 @@
 //! `/internal/authz`: what nginx's `auth_request` asks before it sends a request (SPEC 5.4).
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::Method;
 use pingora_proxy::Session;
@@ -62,10 +61,10 @@ impl Gateway {
         let backend = self.backend(ctx, &asked, key).await?;
         let pass = match asked.path {
             Some(path) if asked.is_counted() => {
-                self.take_part(ctx, key, Part::Ahead)?;
+                let moment = self.take_part(ctx, key, Part::Ahead).await?;
                 // The request that brings the pass gives back what is to be given back.
                 ctx.quota.keep();
-                self.passes.issue(&key.name, path, self.clock.at(Instant::now()))
+                self.passes.issue(&key.name, path, moment)
             }
             // What comes of it is not known: it is counted when it comes.
             _ => None,

@@ -56,9 +56,9 @@ pub use limits::Limits;
 pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
 
-use crate::access::clock::Clock;
 use crate::access::keys::Fingerprints;
 use crate::access::passes::Passes;
+use crate::access::store::Store;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
@@ -97,8 +97,8 @@ pub struct Gateway {
     pub ledger: Ledger,
     /// How many requests may be tried again.
     pub retries: RetryBudget,
-    /// By which keys' limits hold.
-    pub clock: Clock,
+    /// Counts what keys take.
+    pub store: Arc<Store>,
     /// For requests that were counted before they come.
     pub passes: Passes,
 }

@@ -1,7 +1,5 @@
 //! What a key may ask for: taken when a request is about to go to a node, and given back where nothing came of it.
 
-use std::time::Instant;
-
 use http::HeaderName;
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -11,7 +9,8 @@ use super::Gateway;
 use super::account::{came_to_nothing, spent};
 use super::context::RequestContext;
 use crate::access::keys::Key;
-use crate::access::limits::{Admitted, Part, Standing, Standings};
+use crate::access::limits::{Part, Standing, Standings};
+use crate::access::store::{Admitted, Decision};
 use crate::answers::authz::CHECKED;
 use crate::refusal::{Refusal, in_words};
 use crate::wire::usage;
@@ -67,8 +66,8 @@ impl Gateway {
     /// Counts a request of `key` that is about to go to a node, unless it was counted before it came.
     ///
     /// # Errors
-    /// [`Refusal::Exceeded`].
-    pub(super) fn take_quota(
+    /// [`Refusal::Exceeded`], [`Refusal::LimitsUnavailable`].
+    pub(super) async fn take_quota(
         &self,
         session: &Session,
         ctx: &mut RequestContext,
@@ -76,10 +75,7 @@ impl Gateway {
     ) -> std::result::Result<(), Refusal> {
         let request = session.req_header();
         let pass = request.headers.get(CHECKED).and_then(|value| value.to_str().ok());
-        let counted = pass.and_then(|pass| {
-            let now = self.clock.at(Instant::now());
-            self.passes.take(pass, &key.name, request.uri.path(), now)
-        });
+        let pass = pass.and_then(|pass| self.passes.read(pass, &key.name, request.uri.path()));
         if ctx.is_metered
             && let Some(body) = &ctx.body
         {
@@ -88,31 +84,32 @@ impl Gateway {
         }
         let tokens = ctx.quota.prompt.saturating_add(ctx.max_tokens.unwrap_or(0));
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
-        let part = match counted {
-            Some(moment) => Part::Counted(moment, tokens),
+        let part = match pass {
+            Some(pass) => Part::Counted(pass, tokens),
             None => Part::All(tokens),
         };
-        self.take_part(ctx, key, part)
+        self.take_part(ctx, key, part).await.map(drop)
     }
 
-    /// Takes a part of what `key` may.
+    /// Takes a part of what `key` may; gives the moment when it did, by the clock of the store.
     ///
     /// # Errors
-    /// [`Refusal::Exceeded`].
-    pub(super) fn take_part(
+    /// [`Refusal::Exceeded`], [`Refusal::LimitsUnavailable`].
+    pub(super) async fn take_part(
         &self,
         ctx: &mut RequestContext,
         key: &Key,
         part: Part,
-    ) -> std::result::Result<(), Refusal> {
+    ) -> std::result::Result<u64, Refusal> {
         if key.limits.is_none() {
-            return Ok(());
+            return Ok(self.store.now());
         }
-        let now = self.clock.at(Instant::now());
-        let (admitted, standings) = key.account.take(&key.limits, part, now);
+        let decision = self.store.take(key, part).await;
+        let Decision { admitted, standings, moment } =
+            decision.ok_or(Refusal::LimitsUnavailable)?;
         ctx.quota.standings = standings;
         ctx.quota.admitted = Some(admitted.map_err(Refusal::Exceeded)?);
-        Ok(())
+        Ok(moment)
     }
 
     /// The request is over. One that failed before its first byte, or whose client left before a node was asked, counts for
@@ -127,7 +124,7 @@ impl Gateway {
         let is_known =
             spent.source != Source::Estimated || ctx.answer.tally.is_some() && !ctx.client_left;
         if admitted.has_tokens() && is_known {
-            admitted.settle(spent.total(), self.clock.at(Instant::now()));
+            admitted.settle(spent.total(), self.store.now());
         }
     }
 }

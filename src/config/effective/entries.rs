@@ -11,7 +11,7 @@ use super::super::{
 use super::rows::{Entry, From, Rows};
 
 /// What stands in the place of everything that may be secret: nothing of it, not even its length.
-const MASK: &str = "****";
+pub(super) const MASK: &str = "****";
 
 /// How a short route writes what belongs to its upstream.
 const SHORT: &[(&str, &str)] = &[

@@ -9,6 +9,7 @@ use super::environment::Environment;
 use super::givens::{Givens, SERVER_FILE};
 use super::places::{Places, WrittenFile};
 use super::problem::{Origin, Problems};
+use super::settings::SECRETS;
 use super::{Config, Declared, SettingsArgs};
 use rows::{From, Rows};
 
@@ -42,8 +43,12 @@ pub fn effective_settings(
             Some(Origin::File(_)) => From::keys(&[name]),
             None => From::Default,
         };
-        let value = if given.text.is_empty() { "none".to_owned() } else { given.text.clone() };
-        rows.add(name.to_owned(), value, from);
+        let value = match given.text.as_str() {
+            "" => "none",
+            _ if SECRETS.contains(&name) => entries::MASK,
+            text => text,
+        };
+        rows.add(name.to_owned(), value.to_owned(), from);
     }
     let rows = rows.finish(environment);
     let problems = givens.finish();

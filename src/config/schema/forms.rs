@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,9 +15,12 @@ use serde_json::{Value, json};
 
 use super::super::defaults::{
     ATTEMPTS_MAX, FALLBACKS_MAX, IN_FLIGHT_MAX, LIMIT_MAX, NAME_CHARS_MAX, PROBES_MAX, QUEUE_MAX,
+    REPLICAS_MAX,
 };
 use super::super::raw::{RawHealth, RawProbe, Written};
-use super::super::setting_values::{CorsOrigins, LogFormat};
+use super::super::setting_values::{
+    CorsOrigins, LogFormat, OnStoreError, RateLimitStore, RedisUrl,
+};
 
 /// A text with a variable in it.
 const VARIABLE: &str = r"\$\{";
@@ -177,6 +181,10 @@ settings! {
         "error", "warn", "info", "debug", "trace", "critical", "fatal", "warning", "notset",
     ]);
     LogFormat = words(&["auto", "json", "text"]);
+    RateLimitStore = words(&["memory", "redis"]);
+    OnStoreError = words(&["local", "allow", "deny"]);
+    NonZeroU32 = number(1, Some(REPLICAS_MAX));
+    Option<RedisUrl> = pattern("^rediss?://");
     bool = json_schema!({ "anyOf": [
         { "type": "boolean" },
         { "enum": ["on", "off", "true", "false"] },

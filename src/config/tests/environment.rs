@@ -60,18 +60,11 @@ fn a_default_backend_must_be_an_upstream() {
 #[test]
 fn what_is_not_served_is_refused_or_warned_of() {
     let vllm = ("VLLM_BASE_URL", "http://vllm:8000");
-    for (name, value) in
-        [("TOKENS_JSON", "{}"), ("RATE_LIMIT_STORE", "redis"), ("VLLM_API_KEY", "a b")]
-    {
+    for (name, value) in [("TOKENS_JSON", "{}"), ("VLLM_API_KEY", "a b")] {
         let found = bad_env(&[vllm, (name, value)]);
         assert!(found[0].starts_with(&format!("environment: {name}: ")), "{found:?}");
     }
-    let config = from_env(&[
-        vllm,
-        ("OLLAMA_BASE_URL", "http://o"),
-        ("RATE_LIMIT_STORE", "memory"),
-        ("MAX_CONTEXT_TOKENS", "8000"),
-    ]);
+    let config = from_env(&[vllm, ("OLLAMA_BASE_URL", "http://o"), ("MAX_CONTEXT_TOKENS", "8000")]);
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
 }
 

@@ -184,3 +184,44 @@ fn flags_have_the_same_names_and_the_table_holds_every_setting() {
     }
     assert_eq!(table.lines().count(), SETTINGS.len() + 2);
 }
+
+#[test]
+fn limits_in_redis_need_an_address_that_nobody_is_shown() {
+    let found = with(&[("RATE_LIMIT_STORE", "redis"), ("REDIS_URL", "redis://:pass@r:7/2")], None);
+    assert_eq!(found.rate_limit_store, RateLimitStore::Redis);
+    assert_eq!(found.redis_url.as_ref().unwrap().secret(), "redis://:pass@r:7/2");
+    assert_eq!((found.on_store_error, found.replicas.get()), (OnStoreError::Local, 1));
+    assert!(!format!("{found:?}").contains("pass"));
+    let lines = |variables: &[(&str, &str)], file| {
+        lines(resolve(&SettingsArgs::default(), variables, file).unwrap_err())
+    };
+    assert_lines(
+        &lines(&[("RATE_LIMIT_STORE", "redis")], None),
+        &["environment: RATE_LIMIT_STORE: this needs `redis_url` as well; \
+           set REDIS_URL, or `redis_url: redis://host:6379`"],
+    );
+    let file = Some("rate_limit_store: redis\nredis_url: 'redis:/hunter'\nreplicas: 0\n");
+    let found = lines(&[("SLUICE_ON_STORE_ERROR", "locale")], file);
+    for (line, told) in found.iter().zip([
+        "server.yaml:2:12: redis_url: this is no address of a Redis;",
+        "server.yaml:3:11: replicas: this must be 1 to 10000",
+        "environment: SLUICE_ON_STORE_ERROR: this must be `local` or `allow` or `deny`; did you mean `local`?",
+    ]) {
+        assert!(line.starts_with(told) && !line.contains("hunter"), "{line}");
+    }
+    for url in
+        ["http://hunter", "rediss://hunter/x", "unix:///hunter", "redis://:a/hunter@r", "hunter:1"]
+    {
+        let found = lines(&[("REDIS_URL", url)], None);
+        assert!(found.len() == 1 && !found[0].contains("hunter"), "{found:?}");
+    }
+}
+
+#[test]
+fn effective_tells_no_password_of_redis() {
+    let dir = tempfile::tempdir().unwrap();
+    let variables = [("REDIS_URL", "redis://:pass@r")];
+    let rows = effective_settings(&SettingsArgs::default(), &env(&variables), dir.path()).unwrap();
+    let row = rows.iter().find(|row| row.path == "redis_url").unwrap();
+    assert_eq!((row.value.as_str(), row.source.as_str()), ("****", "environment REDIS_URL"));
+}

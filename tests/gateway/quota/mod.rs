@@ -1,6 +1,7 @@
 //! How often a key may ask: what is over its limits is refused, tells when to come back, and reaches no node.
 
 mod ledger;
+mod redis;
 mod tokens;
 mod usage;
 

@@ -1,10 +1,11 @@
-//! How much a body may hold (row D7), and how often each token may ask (row D3).
+//! How much a body may hold (row D7), how often each token may ask (row D3), and where that is counted (row D4).
 
 use reqwest::Body;
 
 use super::code;
 use crate::support::gateway::Setup;
 use crate::support::http::{raw, status};
+use crate::support::redis::RedisServer;
 use crate::support::scripted::{Came, Scripted};
 use crate::support::{KEY, TestGateway};
 
@@ -111,4 +112,39 @@ async fn d3_each_token_of_tokens_json_may_ask_so_often() {
     let names: Vec<_> = gateway.log_lines(8).await;
     assert!(names.iter().any(|line| line["key"] == "team-one"), "{names:?}");
     assert!(names.iter().any(|line| line["key"] == "token-3"), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d4_limits_are_kept_in_memory_or_in_redis_and_answers_tell_of_them() {
+    let (upstream, redis) = (Scripted::replying("{}").await, RedisServer::start());
+    for store in ["memory", "redis"] {
+        let start = async || {
+            let setup = Setup::bare()
+                .env("TOKENS_JSON", r#"[{"token": "sk-one", "rpm": 2, "rpd": 9}]"#)
+                .env("VLLM_BASE_URL", &format!("http://{}", upstream.addr))
+                .env("RATE_LIMIT_STORE", store)
+                .env("REDIS_URL", &redis.url());
+            setup.start().await
+        };
+        let (one, two) = (start().await, start().await);
+        let ask = async |gateway: &TestGateway| {
+            let request = gateway.client.post(gateway.url("/v1/chat/completions"));
+            let request = request.bearer_auth("sk-one").json(&serde_json::json!({ "model": "m" }));
+            let reply = request.send().await.unwrap();
+            let told = |what: &str| {
+                let value = reply.headers()[&format!("x-ratelimit-{what}-requests")].to_str();
+                value.unwrap().to_owned()
+            };
+            assert!(told("reset").ends_with('s'));
+            (reply.status().as_u16(), told("limit"), told("remaining"))
+        };
+        let answer = |status: u16, remaining: &str| (status, "2".to_owned(), remaining.to_owned());
+        assert_eq!(ask(&one).await, answer(200, "1"), "{store}");
+        assert_eq!(ask(&one).await, answer(200, "0"), "{store}");
+        assert_eq!(ask(&one).await, answer(429, "0"), "{store}");
+        match store {
+            "memory" => assert_eq!(ask(&two).await, answer(200, "1"), "each for itself"),
+            _ => assert_eq!(ask(&two).await, answer(429, "0"), "both together"),
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod redis;
 pub(crate) mod scripted;
 pub(crate) mod tls;
 

@@ -1,0 +1,112 @@
+//! The connection to Redis, and whether it is any good: while it is not, nobody waits for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, RedisResult};
+use tokio::sync::watch;
+
+use crate::metrics::LimitStoreMetrics;
+
+/// From one look at Redis to the next while it is away, and the longest that a look takes: together below the second after
+/// which it is to be used again.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const LOOK_MAX: Duration = Duration::from_millis(500);
+
+/// How often it is told that Redis is away.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Commands on their way to the connection's task. Whoever comes past it waits for a place.
+const COMMANDS_MAX: usize = 1_024;
+
+/// One connection, which all requests share.
+pub(super) struct Link {
+    client: Client,
+    /// Finds its way back by itself where it breaks. Where a server hangs it does not break: then another takes its place.
+    manager: ArcSwap<ConnectionManager>,
+    up: watch::Sender<bool>,
+    /// What failed last.
+    why: Mutex<String>,
+    metrics: LimitStoreMetrics,
+}
+
+/// What was told of a Redis that is away.
+#[derive(Default)]
+pub(super) struct Told {
+    /// The last time.
+    last: Option<Instant>,
+    /// It is not told yet that it is back.
+    away: bool,
+}
+
+impl Link {
+    /// Connects when it is first used.
+    pub(super) fn new(client: Client, metrics: LimitStoreMetrics) -> RedisResult<Self> {
+        let manager = ArcSwap::from_pointee(connected(&client)?);
+        metrics.up.set(1);
+        // Until it is known better: the first request must not be counted elsewhere.
+        Ok(Self { client, manager, up: watch::Sender::new(true), why: Mutex::default(), metrics })
+    }
+
+    /// The connection.
+    pub(super) fn connection(&self) -> ConnectionManager {
+        ConnectionManager::clone(&self.manager.load())
+    }
+
+    /// Another connection, which is not in use yet.
+    pub(super) fn another(&self) -> RedisResult<ConnectionManager> {
+        connected(&self.client)
+    }
+
+    /// False from a failure on until a look finds it well.
+    pub(super) fn is_up(&self) -> bool {
+        *self.up.borrow()
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn failed(&self, why: String) {
+        self.metrics.errors.inc();
+        self.metrics.up.set(0);
+        *self.why.lock() = why;
+        self.up.send_if_modified(std::mem::take);
+    }
+
+    /// It is well, over this connection.
+    pub(super) fn recovered(&self, manager: ConnectionManager, told: &mut Told) {
+        self.manager.store(Arc::new(manager));
+        self.metrics.up.set(1);
+        self.up.send_replace(true);
+        if std::mem::take(&mut told.away) {
+            log::info!("limits: Redis is back");
+        }
+    }
+
+    /// Tells that it is away, unless that was told a moment ago. `instead` is what holds meanwhile.
+    pub(super) fn tell(&self, instead: &str, told: &mut Told) {
+        if told.last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+            let why = self.why.lock().clone();
+            log::error!("limits: Redis cannot be used, `on_store_error: {instead}` holds: {why}");
+            *told = Told { last: Some(Instant::now()), away: true };
+        }
+    }
+
+    /// Waits until it is well, or is not.
+    pub(super) async fn until(&self, up: bool) {
+        let mut changes = self.up.subscribe();
+        // The sender is ours: it is never gone.
+        let _up = changes.wait_for(|now| *now == up).await;
+    }
+}
+
+fn connected(client: &Client) -> RedisResult<ConnectionManager> {
+    // Looks try again, not the connection.
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(0)
+        .set_connection_timeout(Some(LOOK_MAX))
+        .set_response_timeout(Some(LOOK_MAX))
+        .set_pipeline_buffer_size(COMMANDS_MAX);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
+}

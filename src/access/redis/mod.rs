@@ -1,0 +1,296 @@
+//! The store that all gateways share: each decision is one call of one script, by the server's own time.
+
+mod ledger;
+mod link;
+mod script;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use futures_util::StreamExt as _;
+use redis::io::tcp::TcpSettings;
+use redis::{Client, IntoConnectionInfo as _, RedisResult, TlsCertificates};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use super::limits::{Part, Rules, Standings, TOKENS, TakenParts};
+use crate::config::{KeyLimits, RedisUrl};
+use crate::metrics::LimitStoreMetrics;
+use crate::names::KeyName;
+use crate::refusal::Exceeded;
+use ledger::{Ledger, Numbered};
+use link::{LOOK_EVERY, LOOK_MAX, Link, Told};
+use script::{Change, Script};
+
+/// The longest that a request waits for a decision, connecting and all: with what else it waits for, below the 200 ms that
+/// it may be kept by a Redis that is away.
+const DECISION_MAX: Duration = Duration::from_millis(150);
+
+/// From one renewal of places to the next.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// Changes that are written at once.
+const BATCH: usize = 256;
+
+/// Calls that are under way at once, beside the decisions.
+const CALLS: usize = 64;
+
+/// The longest that changes take to be written when the gateway stops.
+const LAST_CHANGES: Duration = Duration::from_secs(1);
+
+/// What looks are made with. No key has a space in its name.
+const LOOK: &str = "a look";
+
+/// A Redis, and what this gateway has to do with it.
+pub struct Redis {
+    link: Link,
+    script: Script,
+    ledger: Ledger,
+    /// What the places of this gateway begin with: nobody else's do.
+    name: String,
+    places: AtomicU64,
+    metrics: LimitStoreMetrics,
+    /// What holds while it is away, for the log.
+    instead: &'static str,
+}
+
+/// What must run for a [`Redis`].
+pub struct Work {
+    redis: Arc<Redis>,
+    changes: mpsc::Receiver<Numbered>,
+}
+
+/// Why there is no such store.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// What the address says cannot be done.
+    #[error("{0}")]
+    Client(#[from] redis::RedisError),
+    /// No randomness.
+    #[error("the system has no randomness")]
+    Randomness,
+}
+
+/// What comes of a decision: what was taken, or is in the way; how the key stands; when, in milliseconds of the server's.
+pub(super) type Decision = (Result<Taken, Exceeded>, Standings, u64);
+
+/// What was taken for one request. Dropping it ends the request; the windows keep what was taken, unless it is given back.
+pub struct Taken {
+    redis: Arc<Redis>,
+    key: KeyName,
+    taken: TakenParts,
+    /// What is written in the end.
+    change: Change,
+}
+
+/// What connects to `url`. Over TLS it must be certified by `authorities`, a PEM file, or else by the system's.
+///
+/// # Errors
+/// What the address says cannot be done, or this is no PEM file.
+pub fn client(url: &RedisUrl, authorities: Option<Vec<u8>>) -> RedisResult<Client> {
+    // Without it a call would wait for the acknowledgement of the one before.
+    let settings = TcpSettings::default().set_nodelay(true);
+    let info = url.secret().into_connection_info()?.set_tcp_settings(settings);
+    match authorities.filter(|_| url.is_tls()) {
+        Some(pem) => {
+            let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
+            Client::build_with_tls(info, certificates)
+        }
+        None => Client::open(info),
+    }
+}
+
+impl Redis {
+    /// A store at `client`, which may be away. What holds `instead` of it then is for the log.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn new(
+        client: Client,
+        metrics: LimitStoreMetrics,
+        instead: &'static str,
+    ) -> Result<(Arc<Self>, Work), Unusable> {
+        let mut name = [0; 8];
+        SystemRandom::new().fill(&mut name).map_err(|_| Unusable::Randomness)?;
+        let (ledger, changes) = Ledger::new();
+        let redis = Arc::new(Self {
+            link: Link::new(client, metrics.clone())?,
+            script: Script::new(),
+            ledger,
+            name: HEXLOWER.encode(&name),
+            places: AtomicU64::new(0),
+            metrics,
+            instead,
+        });
+        Ok((redis.clone(), Work { redis, changes }))
+    }
+
+    /// Takes a `part` of a request of `key`, or says what is in the way. None where Redis is away.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        key: &KeyName,
+        limits: &KeyLimits,
+        part: Part,
+    ) -> Option<Decision> {
+        if !self.link.is_up() {
+            return None;
+        }
+        let rules = Rules::of(limits);
+        let place = (part.takes_place() && limits.concurrent.is_some()).then(|| self.place());
+        // From here on: if this is given up, nobody knows whether the place was taken. It is free either way.
+        let change = Change { place: place.clone(), ..Change::default() };
+        let mut taken =
+            Taken { redis: self.clone(), key: key.clone(), taken: TakenParts::default(), change };
+        let decision = async {
+            self.ledger.settled(key).await;
+            let wanted = (part, place.as_deref());
+            self.script.decide(&mut self.link.connection(), (key, &rules), wanted, None).await
+        };
+        let decided = match tokio::time::timeout(DECISION_MAX, decision).await {
+            Ok(Ok(decided)) => decided,
+            Ok(Err(error)) => {
+                self.link.failed(error.to_string());
+                return None;
+            }
+            Err(_) => {
+                self.link.failed(format!("no answer within {DECISION_MAX:?}"));
+                return None;
+            }
+        };
+        let admitted = match decided.taken {
+            Ok(parts) => {
+                taken.taken = parts;
+                place.into_iter().for_each(|place| self.ledger.hold(key, place));
+                Ok(taken)
+            }
+            Err(exceeded) => {
+                taken.change = Change::default();
+                Err(exceeded)
+            }
+        };
+        Some((admitted, decided.standings, decided.at))
+    }
+
+    /// Waits until all is written of requests that have ended, as far as that can be.
+    pub async fn flush(&self) {
+        if self.link.is_up() {
+            let _in_time = tokio::time::timeout(LAST_CHANGES, self.ledger.all_settled()).await;
+        }
+    }
+
+    async fn watch(&self) {
+        let mut told = Told::default();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            match tokio::time::timeout(LOOK_MAX, self.look(&mut told)).await {
+                Ok(Ok(())) => self.link.until(false).await,
+                Ok(Err(error)) => self.link.failed(error.to_string()),
+                Err(_) => self.link.failed(format!("no answer within {LOOK_MAX:?}")),
+            }
+            self.link.tell(self.instead, &mut told);
+        }
+    }
+
+    /// Does over a connection of its own all that requests need: one that hangs is never used again.
+    async fn look(&self, told: &mut Told) -> RedisResult<()> {
+        let mut connection = self.link.another()?;
+        self.script.renew(&mut connection, &LOOK.into(), &[LOOK.to_owned()]).await?;
+        // A Redis that was restarted knows of no place.
+        for (key, places) in self.ledger.places() {
+            self.script.renew(&mut connection, &key, &places).await?;
+        }
+        self.link.recovered(connection, told);
+        Ok(())
+    }
+
+    async fn write(&self, mut changes: mpsc::Receiver<Numbered>) {
+        let mut renewal = tokio::time::interval(RENEW_EVERY);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                _ = renewal.tick() => self.renew().await,
+                _ = changes.recv_many(&mut batch, BATCH) => {
+                    // What came before an outage is written after it: the slots are still the same.
+                    self.link.until(true).await;
+                    self.write_all(&batch).await;
+                    self.ledger.done(&batch);
+                    batch.clear();
+                }
+            }
+        }
+    }
+
+    /// What fails is not written again: nobody knows whether it was, and what is given back twice lets too many in.
+    async fn write_all(&self, batch: &[Numbered]) {
+        let written =
+            futures_util::stream::iter(batch).for_each_concurrent(CALLS, |change| async {
+                let (_, key, change) = change;
+                let mut connection = self.link.connection();
+                if let Err(error) = self.script.change(&mut connection, (key, change), None).await {
+                    self.metrics.dropped.inc();
+                    self.link.failed(error.to_string());
+                }
+            });
+        written.await;
+    }
+
+    async fn renew(&self) {
+        if !self.link.is_up() {
+            return;
+        }
+        let places = futures_util::stream::iter(self.ledger.places());
+        let renewed = places.for_each_concurrent(CALLS, |(key, places)| async move {
+            let mut connection = self.link.connection();
+            if let Err(error) = self.script.renew(&mut connection, &key, &places).await {
+                self.link.failed(error.to_string());
+            }
+        });
+        renewed.await;
+    }
+
+    fn place(&self) -> String {
+        format!("{}:{}", self.name, self.places.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Work {
+    /// Writes what becomes of requests, holds the places of those under way, and finds out when Redis is away and when it is
+    /// back. Until the task is dropped.
+    pub async fn run(self) {
+        tokio::join!(self.redis.watch(), self.redis.write(self.changes));
+    }
+}
+
+impl Taken {
+    /// Nothing came of the request: it is as if it had not been there.
+    pub(super) fn give_back(mut self) {
+        self.change.give_back(&self.taken);
+    }
+
+    /// The request had so many tokens.
+    pub(super) fn settle(mut self, tokens: u64) {
+        self.change.settle(&self.taken, u32::try_from(tokens).unwrap_or(u32::MAX));
+    }
+
+    /// Its tokens are counted.
+    pub(super) fn has_tokens(&self) -> bool {
+        self.taken.iter().skip(TOKENS).any(Option::is_some)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let change = std::mem::take(&mut self.change);
+        if !change.is_none() && !self.redis.ledger.push(&self.key, change) {
+            self.redis.metrics.dropped.inc();
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A Redis that hangs, that is killed, and that comes back: what holds meanwhile is what `on_store_error` says, and nobody waits.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Response;
+use serde_json::Value;
+
+use super::{left, serve, setup};
+use crate::quota::{CHAT, ask, chats, header, standing};
+use crate::services::process::Port;
+use crate::support::redis::RedisServer;
+use crate::support::{TestGateway, eventually, node, nowhere, within};
+
+/// Longer than anybody is kept by a Redis that is away, with the time that a busy machine takes for the rest.
+const LONGEST: Duration = Duration::from_millis(600);
+
+/// Asks, and does not wait.
+async fn at_once(gateway: &TestGateway) -> Response {
+    let asked = Instant::now();
+    let reply = ask(gateway, "sk-team", CHAT).await;
+    assert!(asked.elapsed() < LONGEST, "{:?}", asked.elapsed());
+    reply
+}
+
+async fn until(gateway: &TestGateway, up: f64) {
+    eventually(|| async { gateway.series("sluice_limit_store_up") == up }).await;
+}
+
+/// How Redis goes away, and comes back.
+#[derive(Clone, Copy, PartialEq)]
+enum Away {
+    Hangs,
+    Dies,
+}
+
+impl Away {
+    fn begin(self, redis: &mut RedisServer) {
+        match self {
+            Self::Hangs => redis.stop(),
+            Self::Dies => redis.kill(),
+        }
+    }
+
+    fn end(self, redis: &mut RedisServer) {
+        match self {
+            Self::Hangs => redis.go_on(),
+            Self::Dies => redis.bring_back(),
+        }
+    }
+}
+
+/// Asks twice before Redis goes away, has `meanwhile` look at what holds without it, and sees that it is used again.
+async fn story(away: Away, on_store_error: &str, meanwhile: impl AsyncFn(&TestGateway)) {
+    let (node, mut redis) = (node(&["m"]).await, RedisServer::start());
+    let gateway = setup(&node, &redis, "rpm: 4")
+        .env("SLUICE_ON_STORE_ERROR", on_store_error)
+        .env("SLUICE_REPLICAS", "2")
+        .start()
+        .await;
+    assert_eq!(left(&ask(&gateway, "sk-team", CHAT).await), (200, Some(3)));
+    assert_eq!(left(&ask(&gateway, "sk-team", CHAT).await), (200, Some(2)));
+    away.begin(&mut redis);
+    meanwhile(&gateway).await;
+    until(&gateway, 0.0).await;
+    meanwhile(&gateway).await;
+    assert!(gateway.series("sluice_limit_store_errors_total") >= 1.0);
+    assert!(gateway.series("sluice_limit_store_fallbacks_total") >= 2.0);
+    away.end(&mut redis);
+    until(&gateway, 1.0).await;
+    let reply = ask(&gateway, "sk-team", CHAT).await;
+    match away {
+        Away::Dies => assert_eq!(left(&reply), (200, Some(3)), "it has forgotten all"),
+        // What it was asked while it hung, it has done when it came back: that is counted, too.
+        Away::Hangs => {
+            assert_eq!(standing(&reply)[0].as_deref(), Some("4"));
+            assert!(matches!(left(&reply), (200, Some(0 | 1))), "{:?}", left(&reply));
+        }
+    }
+}
+
+async fn local(away: Away) {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    story(away, "local", async |gateway| {
+        if first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            for remaining in [1, 0] {
+                let reply = at_once(gateway).await;
+                assert_eq!(standing(&reply)[0].as_deref(), Some("2"), "half of the limit");
+                assert_eq!(left(&reply), (200, Some(remaining)));
+            }
+        }
+        assert_eq!(left(&at_once(gateway).await), (429, Some(0)));
+    })
+    .await;
+}
+
+async fn allow(away: Away) {
+    story(away, "allow", async |gateway| {
+        for _ in 0..6 {
+            assert_eq!(left(&at_once(gateway).await), (200, None));
+        }
+    })
+    .await;
+}
+
+async fn deny(away: Away) {
+    story(away, "deny", async |gateway| {
+        let reply = at_once(gateway).await;
+        assert_eq!((left(&reply), header(&reply, "retry-after")), ((503, None), "1"));
+        let body: Value = within(reply.json()).await.unwrap();
+        assert_eq!(body["error"]["code"], "limits_unavailable");
+        let authz = gateway.client.get(gateway.url("/internal/authz")).bearer_auth("sk-team");
+        let reply = within(authz.header("x-original-uri", CHAT).send()).await.unwrap();
+        assert_eq!((reply.status().as_u16(), header(&reply, "x-sluice-status")), (403, "503"));
+        assert_eq!(ask(gateway, "sk-wrong", CHAT).await.status(), 401);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_counts_a_part_of_each_limit_while_redis_hangs() {
+    local(Away::Hangs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_counts_a_part_of_each_limit_while_redis_is_dead() {
+    local(Away::Dies).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn allow_lets_all_in_while_redis_hangs() {
+    allow(Away::Hangs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn allow_lets_all_in_while_redis_is_dead() {
+    allow(Away::Dies).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deny_refuses_all_while_redis_hangs() {
+    deny(Away::Hangs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deny_refuses_all_while_redis_is_dead() {
+    deny(Away::Dies).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_starts_without_redis_and_uses_it_when_it_is_there() {
+    let (node, mut redis) = (node(&["m"]).await, RedisServer::start());
+    redis.kill();
+    let gateway = setup(&node, &redis, "rpm: 4").start().await;
+    assert_eq!(left(&at_once(&gateway).await), (200, Some(3)));
+    until(&gateway, 0.0).await;
+    redis.bring_back();
+    until(&gateway, 1.0).await;
+    assert_eq!(left(&ask(&gateway, "sk-team", CHAT).await), (200, Some(3)));
+    assert_eq!(chats(&node), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_once_that_redis_is_away_and_once_that_it_is_back_and_no_password() {
+    let (node, mut redis) = (node(&["m"]).await, RedisServer::with_password("of-redis"));
+    let (dir, port) = (tempfile::tempdir().unwrap(), Port::of([127, 0, 0, 1]));
+    let gateway = serve(dir.path(), &node, &redis.url(), &port).await;
+    let client = reqwest::Client::new();
+    let asks = async || {
+        let request = client.post(format!("http://{}{CHAT}", port.addr)).bearer_auth("sk-team");
+        within(request.json(&crate::support::gateway::chat("m")).send()).await.unwrap().status()
+    };
+    assert_eq!(asks().await, 200);
+    redis.kill();
+    for _ in 0..20 {
+        assert_eq!(asks().await, 200);
+    }
+    gateway.complained("Redis cannot be used").await;
+    redis.bring_back();
+    gateway.complained("Redis is back").await;
+    let ended = gateway.stop().await;
+    for line in ["limits: Redis cannot be used, `on_store_error: local` holds", "Redis is back"] {
+        assert_eq!(ended.err.matches(line).count(), 1, "{}", ended.err);
+    }
+    assert!(!format!("{}{}", ended.out, ended.err).contains("of-redis"), "{}", ended.err);
+
+    let url = format!("redis://:wrong-word@127.0.0.1:{}", redis.port());
+    let gateway = serve(dir.path(), &node, &url, &port).await;
+    let told = gateway.complained("Redis cannot be used").await;
+    assert!(!told.contains("wrong-word"), "{told}");
+    assert_eq!(gateway.stop().await.code, Some(0));
+    let nowhere = format!("redis://:wrong-word@{}", nowhere());
+    let gateway = serve(dir.path(), &node, &nowhere, &port).await;
+    let told = gateway.complained("Redis cannot be used").await;
+    assert!(!told.contains("wrong-word"), "{told}");
+}
