@@ -119,7 +119,8 @@ impl Store {
     pub async fn take(&self, key: &Key, part: Part) -> Option<Decision> {
         match self {
             Self::Memory(memory) => Some(memory.take(key, &key.limits, part)),
-            Self::Shared(shared) => shared.take(key, part).await,
+            // In a box: the way through Redis is no burden to the other.
+            Self::Shared(shared) => Box::pin(shared.take(key, part)).await,
         }
     }
 

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use crate::metrics::LimitStoreMetrics;
 
-/// From one look at Redis to the next while it is away, and the longest that a look takes: together below the second after
-/// which it is to be used again.
+/// From one look at Redis to the next while it is away, and the longest that a connection, or an answer, is waited for. Together
+/// below the second after which it is to be used again.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
-pub(super) const LOOK_MAX: Duration = Duration::from_millis(500);
+const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// How often it is told that Redis is away.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -46,9 +46,11 @@ impl Link {
     /// Connects when it is first used.
     pub(super) fn new(client: Client, metrics: LimitStoreMetrics) -> RedisResult<Self> {
         let manager = ArcSwap::from_pointee(connected(&client)?);
-        metrics.up.set(1);
+        let up = watch::Sender::new(false);
+        let link = Self { client, manager, up, why: Mutex::default(), metrics };
         // Until it is known better: the first request must not be counted elsewhere.
-        Ok(Self { client, manager, up: watch::Sender::new(true), why: Mutex::default(), metrics })
+        link.set(true);
+        Ok(link)
     }
 
     /// The connection.
@@ -69,16 +71,14 @@ impl Link {
     /// Nobody waits for it any more.
     pub(super) fn failed(&self, why: String) {
         self.metrics.errors.inc();
-        self.metrics.up.set(0);
         *self.why.lock() = why;
-        self.up.send_if_modified(std::mem::take);
+        self.set(false);
     }
 
     /// It is well, over this connection.
     pub(super) fn recovered(&self, manager: ConnectionManager, told: &mut Told) {
         self.manager.store(Arc::new(manager));
-        self.metrics.up.set(1);
-        self.up.send_replace(true);
+        self.set(true);
         if std::mem::take(&mut told.away) {
             log::info!("limits: Redis is back");
         }
@@ -99,14 +99,22 @@ impl Link {
         // The sender is ours: it is never gone.
         let _up = changes.wait_for(|now| *now == up).await;
     }
+
+    fn set(&self, up: bool) {
+        self.up.send_if_modified(|now| {
+            // Here, where nobody else is: the series says what is.
+            self.metrics.up.set(up.into());
+            std::mem::replace(now, up) != up
+        });
+    }
 }
 
 fn connected(client: &Client) -> RedisResult<ConnectionManager> {
     // Looks try again, not the connection.
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(0)
-        .set_connection_timeout(Some(LOOK_MAX))
-        .set_response_timeout(Some(LOOK_MAX))
+        .set_connection_timeout(Some(ANSWER_MAX))
+        .set_response_timeout(Some(ANSWER_MAX))
         .set_pipeline_buffer_size(COMMANDS_MAX);
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }

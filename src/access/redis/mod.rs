@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use redis::aio::ConnectionManager;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, IntoConnectionInfo as _, RedisResult, TlsCertificates};
+use redis::{Client, IntoConnectionInfo as _, RedisError, RedisResult, TlsCertificates};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -24,26 +25,27 @@ use crate::metrics::LimitStoreMetrics;
 use crate::names::KeyName;
 use crate::refusal::Exceeded;
 use ledger::{Ledger, Numbered};
-use link::{LOOK_EVERY, LOOK_MAX, Link, Told};
-use script::{Change, Script};
+use link::{LOOK_EVERY, Link, Told};
+use script::{Change, Decided, Script};
 
 /// The longest that a request waits for a decision, connecting and all: with what else it waits for, below the 200 ms that
 /// it may be kept by a Redis that is away.
 const DECISION_MAX: Duration = Duration::from_millis(150);
 
-/// From one renewal of places to the next.
+/// Of it, the longest that a request waits for what came before of the same key to be written.
+const SETTLED_MAX: Duration = Duration::from_millis(50);
+
+/// From one renewal of places to the next. Also where none is taken: so nobody closes a connection that seems to be idle, and
+/// a Redis that is gone is found out about before somebody asks.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 
-/// Changes that are written at once.
-const BATCH: usize = 256;
-
-/// Calls that are under way at once, beside the decisions.
-const CALLS: usize = 64;
+/// Changes or renewals that are under way at once, beside the decisions: that keeps a connection busy over some milliseconds.
+const CALLS: usize = 256;
 
 /// The longest that changes take to be written when the gateway stops.
 const LAST_CHANGES: Duration = Duration::from_secs(1);
 
-/// What looks are made with. No key has a space in its name.
+/// The key and the place of looks. No other key has a space in its name.
 const LOOK: &str = "a look";
 
 /// A Redis, and what this gateway has to do with it.
@@ -70,7 +72,7 @@ pub struct Work {
 pub enum Unusable {
     /// What the address says cannot be done.
     #[error("{0}")]
-    Client(#[from] redis::RedisError),
+    Client(#[from] RedisError),
     /// No randomness.
     #[error("the system has no randomness")]
     Randomness,
@@ -103,6 +105,12 @@ pub fn client(url: &RedisUrl, authorities: Option<Vec<u8>>) -> RedisResult<Clien
         }
         None => Client::open(info),
     }
+}
+
+/// The connection was closed, as by a restart or by what closes idle ones: the next call has another. Who makes it counts at worst
+/// what was counted.
+fn is_closed(error: &RedisError) -> bool {
+    error.is_unrecoverable_error()
 }
 
 impl Redis {
@@ -146,11 +154,7 @@ impl Redis {
         let change = Change { place: place.clone(), ..Change::default() };
         let mut taken =
             Taken { redis: self.clone(), key: key.clone(), taken: TakenParts::default(), change };
-        let decision = async {
-            self.ledger.settled(key).await;
-            let wanted = (part, place.as_deref());
-            self.script.decide(&mut self.link.connection(), (key, &rules), wanted, None).await
-        };
+        let decision = self.decide((key, &rules), (part, place.as_deref()));
         let decided = match tokio::time::timeout(DECISION_MAX, decision).await {
             Ok(Ok(decided)) => decided,
             Ok(Err(error)) => {
@@ -176,6 +180,21 @@ impl Redis {
         Some((admitted, decided.standings, decided.at))
     }
 
+    async fn decide(
+        &self,
+        of_key: (&KeyName, &Rules),
+        wanted: (Part, Option<&str>),
+    ) -> RedisResult<Decided> {
+        let _in_time = tokio::time::timeout(SETTLED_MAX, self.ledger.settled(of_key.0)).await;
+        let mut connection = self.link.connection();
+        match self.script.decide(&mut connection, of_key, wanted, None).await {
+            Err(error) if is_closed(&error) => {
+                self.script.decide(&mut connection, of_key, wanted, None).await
+            }
+            decided => decided,
+        }
+    }
+
     /// Waits until all is written of requests that have ended, as far as that can be.
     pub async fn flush(&self) {
         if self.link.is_up() {
@@ -189,35 +208,36 @@ impl Redis {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            match tokio::time::timeout(LOOK_MAX, self.look(&mut told)).await {
-                Ok(Ok(())) => self.link.until(false).await,
-                Ok(Err(error)) => self.link.failed(error.to_string()),
-                Err(_) => self.link.failed(format!("no answer within {LOOK_MAX:?}")),
+            match self.look().await {
+                Ok(connection) => {
+                    self.link.recovered(connection, &mut told);
+                    self.link.until(false).await;
+                }
+                Err(error) => self.link.failed(error.to_string()),
             }
             self.link.tell(self.instead, &mut told);
         }
     }
 
     /// Does over a connection of its own all that requests need: one that hangs is never used again.
-    async fn look(&self, told: &mut Told) -> RedisResult<()> {
-        let mut connection = self.link.another()?;
-        self.script.renew(&mut connection, &LOOK.into(), &[LOOK.to_owned()]).await?;
-        // A Redis that was restarted knows of no place.
-        for (key, places) in self.ledger.places() {
-            self.script.renew(&mut connection, &key, &places).await?;
-        }
-        self.link.recovered(connection, told);
-        Ok(())
+    /// Before anybody is let in, the places are there: a Redis that was restarted knows of none.
+    async fn look(&self) -> RedisResult<ConnectionManager> {
+        let connection = self.link.another()?;
+        self.renew(&connection).await?;
+        Ok(connection)
     }
 
     async fn write(&self, mut changes: mpsc::Receiver<Numbered>) {
         let mut renewal = tokio::time::interval(RENEW_EVERY);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::with_capacity(CALLS);
         loop {
             tokio::select! {
-                _ = renewal.tick() => self.renew().await,
-                _ = changes.recv_many(&mut batch, BATCH) => {
+                _ = renewal.tick() => if self.link.is_up() {
+                    let renewed = self.renew(&self.link.connection()).await;
+                    renewed.unwrap_or_else(|error| self.link.failed(error.to_string()));
+                },
+                _ = changes.recv_many(&mut batch, CALLS) => {
                     // What came before an outage is written after it: the slots are still the same.
                     self.link.until(true).await;
                     self.write_all(&batch).await;
@@ -242,18 +262,20 @@ impl Redis {
         written.await;
     }
 
-    async fn renew(&self) {
-        if !self.link.is_up() {
-            return;
-        }
-        let places = futures_util::stream::iter(self.ledger.places());
-        let renewed = places.for_each_concurrent(CALLS, |(key, places)| async move {
-            let mut connection = self.link.connection();
-            if let Err(error) = self.script.renew(&mut connection, &key, &places).await {
-                self.link.failed(error.to_string());
+    /// Holds the places of all requests under way for another lease; where there are none, that of [`LOOK`].
+    async fn renew(&self, connection: &ConnectionManager) -> RedisResult<()> {
+        let (look, place) = (LOOK.into(), [LOOK.to_owned()]);
+        match self.script.renew(&mut connection.clone(), &look, &place).await {
+            Err(error) if is_closed(&error) => {
+                self.script.renew(&mut connection.clone(), &look, &place).await?;
             }
+            renewed => renewed?,
+        }
+        let places = futures_util::stream::iter(self.ledger.places().into_iter().map(Ok));
+        let renewed = places.try_for_each_concurrent(CALLS, |(key, places)| async move {
+            self.script.renew(&mut connection.clone(), &key, &places).await
         });
-        renewed.await;
+        renewed.await
     }
 
     fn place(&self) -> String {

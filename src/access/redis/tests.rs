@@ -8,7 +8,6 @@ use server::RedisServer;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::script::Decided;
 use super::*;
 use crate::access::limits::{self, Account};
 use crate::access::passes::Pass;

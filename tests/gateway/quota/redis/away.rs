@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Response;
 use serde_json::Value;
 
-use super::{left, serve, setup};
+use super::{connection, left, serve, setup};
 use crate::quota::{CHAT, ask, chats, header, standing};
 use crate::services::process::Port;
 use crate::support::redis::RedisServer;
@@ -157,6 +157,22 @@ async fn a_gateway_starts_without_redis_and_uses_it_when_it_is_there() {
     until(&gateway, 1.0).await;
     assert_eq!(left(&ask(&gateway, "sk-team", CHAT).await), (200, Some(3)));
     assert_eq!(chats(&node), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_redis_closes_is_replaced_before_anybody_notices() {
+    let (node, redis) = (node(&["m"]).await, RedisServer::start());
+    let gateway = setup(&node, &redis, "rpm: 9").start().await;
+    let mut connection = connection(&redis).await;
+    for expected in [8, 7, 6] {
+        assert_eq!(left(&ask(&gateway, "sk-team", CHAT).await), (200, Some(expected)));
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
+        let killed: usize = kill.query_async(&mut connection).await.unwrap();
+        assert!(killed >= 1);
+    }
+    assert_eq!(left(&ask(&gateway, "sk-team", CHAT).await), (200, Some(5)));
+    assert_eq!(gateway.series("sluice_limit_store_fallbacks_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
