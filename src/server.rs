@@ -92,7 +92,7 @@ pub enum CannotStart {
     Ledger(io::Error),
     /// The store of limits.
     #[error("redis_url: {0}")]
-    Redis(#[from] redis::Unusable),
+    Redis(#[from] ::redis::RedisError),
     /// No randomness.
     #[error("the system has no randomness")]
     Randomness,
@@ -279,7 +279,7 @@ fn store(
         _ => return Ok((Arc::new(Store::Memory(memory)), None)),
     };
     let authorities = settings.ca_file.as_deref().map(authorities::read).transpose()?;
-    let client = redis::client(url, authorities).map_err(redis::Unusable::from)?;
+    let client = redis::client(url, authorities)?;
     let metrics = metrics.of_limit_store()?;
     let instead = (settings.on_store_error, settings.replicas);
     let (redis, work) = Redis::new(client, metrics.clone(), instead.0.word())?;

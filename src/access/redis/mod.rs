@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use redis::aio::ConnectionManager;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo as _, RedisError, RedisResult, TlsCertificates};
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
 
 use super::limits::{Part, Rules, Standings, TOKENS, TakenParts};
 use crate::config::{KeyLimits, RedisUrl};
@@ -67,17 +66,6 @@ pub struct Work {
     changes: mpsc::Receiver<Numbered>,
 }
 
-/// Why there is no such store.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// What the address says cannot be done.
-    #[error("{0}")]
-    Client(#[from] RedisError),
-    /// No randomness.
-    #[error("the system has no randomness")]
-    Randomness,
-}
-
 /// What comes of a decision: what was taken, or is in the way; how the key stands; when, in milliseconds of the server's.
 pub(super) type Decision = (Result<Taken, Exceeded>, Standings, u64);
 
@@ -107,8 +95,8 @@ pub fn client(url: &RedisUrl, authorities: Option<Vec<u8>>) -> RedisResult<Clien
     }
 }
 
-/// The connection was closed, as by a restart or by what closes idle ones: the next call has another. Who makes it counts at worst
-/// what was counted.
+/// The connection was closed, as by a restart or by what closes idle ones: the same call goes over another. What the first did
+/// is at worst done twice: too much is counted, never too little.
 fn is_closed(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
 }
@@ -117,20 +105,18 @@ impl Redis {
     /// A store at `client`, which may be away. What holds `instead` of it then is for the log.
     ///
     /// # Errors
-    /// [`Unusable`].
+    /// What the address says cannot be done.
     pub fn new(
         client: Client,
         metrics: LimitStoreMetrics,
         instead: &'static str,
-    ) -> Result<(Arc<Self>, Work), Unusable> {
-        let mut name = [0; 8];
-        SystemRandom::new().fill(&mut name).map_err(|_| Unusable::Randomness)?;
+    ) -> RedisResult<(Arc<Self>, Work)> {
         let (ledger, changes) = Ledger::new();
         let redis = Arc::new(Self {
             link: Link::new(client, metrics.clone())?,
             script: Script::new(),
             ledger,
-            name: HEXLOWER.encode(&name),
+            name: Uuid::new_v4().simple().to_string(),
             places: AtomicU64::new(0),
             metrics,
             instead,
@@ -219,8 +205,8 @@ impl Redis {
         }
     }
 
-    /// Does over a connection of its own all that requests need: one that hangs is never used again.
-    /// Before anybody is let in, the places are there: a Redis that was restarted knows of none.
+    /// Does over a connection of its own all that requests need, as one that hung is never used again. Before anybody is let in
+    /// the places are there: a Redis that was restarted knows of none.
     async fn look(&self) -> RedisResult<ConnectionManager> {
         let connection = self.link.another()?;
         self.renew(&connection).await?;
