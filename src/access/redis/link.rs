@@ -46,11 +46,9 @@ impl Link {
     /// Connects when it is first used.
     pub(super) fn new(client: Client, metrics: LimitStoreMetrics) -> RedisResult<Self> {
         let manager = ArcSwap::from_pointee(connected(&client)?);
-        let up = watch::Sender::new(false);
-        let link = Self { client, manager, up, why: Mutex::default(), metrics };
-        // Until it is known better: the first request must not be counted elsewhere.
-        link.set(true);
-        Ok(link)
+        // Until it is known better: the first request must not be counted elsewhere. The series waits for the first look.
+        let up = watch::Sender::new(true);
+        Ok(Self { client, manager, up, why: Mutex::default(), metrics })
     }
 
     /// The connection.

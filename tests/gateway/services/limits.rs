@@ -7,7 +7,7 @@ use crate::support::gateway::Setup;
 use crate::support::http::{raw, status};
 use crate::support::redis::RedisServer;
 use crate::support::scripted::{Came, Scripted};
-use crate::support::{KEY, TestGateway};
+use crate::support::{KEY, TestGateway, eventually};
 
 /// A JSON body of so many bytes.
 fn body(bytes: usize) -> String {
@@ -117,14 +117,16 @@ async fn d3_each_token_of_tokens_json_may_ask_so_often() {
 #[tokio::test(flavor = "multi_thread")]
 async fn d4_limits_are_kept_in_memory_or_in_redis_and_answers_tell_of_them() {
     let (upstream, redis) = (Scripted::replying("{}").await, RedisServer::start());
-    for store in ["memory", "redis"] {
+    for (store, uses_redis) in [("memory", 0.0), ("redis", 1.0)] {
         let start = async || {
             let setup = Setup::bare()
                 .env("TOKENS_JSON", r#"[{"token": "sk-one", "rpm": 2, "rpd": 9}]"#)
                 .env("VLLM_BASE_URL", &format!("http://{}", upstream.addr))
                 .env("RATE_LIMIT_STORE", store)
                 .env("REDIS_URL", &redis.url());
-            setup.start().await
+            let gateway = setup.start().await;
+            eventually(|| async { gateway.series("sluice_limit_store_up") >= uses_redis }).await;
+            gateway
         };
         let (one, two) = (start().await, start().await);
         let ask = async |gateway: &TestGateway| {

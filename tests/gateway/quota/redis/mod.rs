@@ -27,8 +27,20 @@ fn setup(node: &Simulator, redis: &RedisServer, limits: &str) -> Setup {
         .env("REDIS_URL", &redis.url())
 }
 
+/// Starts it, and waits until it has found Redis: on a busy machine the first connection takes longer than a request waits.
+async fn start(setup: Setup) -> TestGateway {
+    let gateway = setup.start().await;
+    until(&gateway, 1.0).await;
+    gateway
+}
+
+/// Waits until a gateway uses Redis (1), or does not (0).
+async fn until(gateway: &TestGateway, up: f64) {
+    eventually(|| async { gateway.series("sluice_limit_store_up") == up }).await;
+}
+
 async fn two(node: &Simulator, redis: &RedisServer, limits: &str) -> [TestGateway; 2] {
-    [setup(node, redis, limits).start().await, setup(node, redis, limits).start().await]
+    [start(setup(node, redis, limits)).await, start(setup(node, redis, limits)).await]
 }
 
 /// A node whose streams never end.
@@ -78,7 +90,7 @@ async fn what_one_gateway_has_counted_holds_for_the_other_and_after_a_restart() 
         assert!(told.contains("requests per min (RPM): Limit 4, Used 4, Requested 1."), "{told}");
     }
     end(one).await;
-    let again = setup(&node, &redis, "rpm: 4, rpd: 100").start().await;
+    let again = start(setup(&node, &redis, "rpm: 4, rpd: 100")).await;
     assert_eq!(ask(&again, "sk-team", CHAT).await.status(), 429);
     assert_eq!(chats(&node), 4);
     let series = ["errors_total", "fallbacks_total", "dropped_total", "up"];
@@ -164,7 +176,7 @@ async fn places_are_counted_over_all_gateways_and_free_when_a_client_leaves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_one_by_one_never_meets_a_limit_of_one_at_a_time() {
     let (node, redis) = (node(&["m"]).await, RedisServer::start());
-    let gateway = setup(&node, &redis, "concurrent: 1").start().await;
+    let gateway = start(setup(&node, &redis, "concurrent: 1")).await;
     for turn in 0..60 {
         let mut body = chat("m");
         body["stream"] = json!(turn % 2 == 1);
@@ -180,10 +192,16 @@ async fn places_of_a_gateway_that_was_killed_come_free() {
     let (node, redis) = (endless().await, RedisServer::start());
     let (dir, port) = (tempfile::tempdir().unwrap(), Port::of([127, 0, 0, 1]));
     let gateway = serve(dir.path(), &node, &redis.url(), &port).await;
+    let looked = connection(&redis).await;
+    let looked = async || {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg("sluice:{a look}:running").query_async(&mut looked.clone()).await.unwrap()
+    };
+    eventually(|| async { looked().await }).await;
     let client = reqwest::Client::new();
     let first = stream(&client, &format!("http://{}{CHAT}", port.addr)).await;
     assert_eq!(first.status(), 200);
-    let other = setup(&node, &redis, "concurrent: 1").start().await;
+    let other = start(setup(&node, &redis, "concurrent: 1")).await;
     assert_eq!(open(&other).await.status(), 429);
     gateway.signal("KILL");
     drop((first, gateway));
@@ -203,11 +221,11 @@ async fn serve(dir: &Path, node: &Simulator, redis: &str, port: &Port) -> Proces
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_of_one_gateway_is_good_once_at_any() {
     let (node, redis) = (node(&["m"]).await, RedisServer::start());
-    let start = async || {
+    let started = async || {
         let setup = setup(&node, &redis, "rpm: 4").file("secret", SECRET);
-        setup.file("server.yaml", "authz_secret_file: secret\n").start().await
+        start(setup.file("server.yaml", "authz_secret_file: secret\n")).await
     };
-    let (one, two) = (start().await, start().await);
+    let (one, two) = (started().await, started().await);
     let asked = one.client.get(one.url("/internal/authz")).bearer_auth("sk-team");
     let asked = asked.header("x-original-uri", CHAT).header("x-original-method", "POST");
     let reply = within(asked.send()).await.unwrap();
@@ -227,11 +245,10 @@ async fn a_pass_of_one_gateway_is_good_once_at_any() {
 async fn redis_may_be_behind_tls_and_want_a_password() {
     let (node, redis) = (node(&["m"]).await, RedisServer::with_password("of-redis"));
     let tls = Tls::before(([127, 0, 0, 1], redis.port()).into()).await;
-    let gateway = setup(&node, &redis, "rpm: 2")
+    let setup = setup(&node, &redis, "rpm: 2")
         .env("SLUICE_REDIS_URL", &format!("rediss://:of-redis@localhost:{}/1", tls.port))
-        .flags(|flags| flags.ca_file = Some(tls.ca_file().display().to_string()))
-        .start()
-        .await;
+        .flags(|flags| flags.ca_file = Some(tls.ca_file().display().to_string()));
+    let gateway = start(setup).await;
     assert_eq!(left(&ask(&gateway, "sk-team", CHAT).await), (200, Some(1)));
     let mut connection = connection(&redis).await;
     let mut exists = redis::pipe();
