@@ -1,7 +1,7 @@
 //! The store that all gateways share: each decision is one call of one script, by the server's own time.
 
-mod ledger;
 mod link;
+mod pending;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,8 @@ use crate::config::{KeyLimits, RedisUrl};
 use crate::metrics::LimitStoreMetrics;
 use crate::names::KeyName;
 use crate::refusal::Exceeded;
-use ledger::{Ledger, Numbered};
 use link::{LOOK_EVERY, Link, Told};
+use pending::{Numbered, Pending};
 use script::{Change, Decided, Script};
 
 /// The longest that a request waits for a decision, connecting and all: with what else it waits for, below the 200 ms that
@@ -54,7 +54,7 @@ const LOOK: &str = "a look";
 pub struct Redis {
     link: Link,
     script: Script,
-    ledger: Ledger,
+    pending: Pending,
     /// What the places of this gateway begin with: nobody else's do.
     name: String,
     places: AtomicU64,
@@ -130,11 +130,11 @@ impl Redis {
         metrics: LimitStoreMetrics,
         instead: &'static str,
     ) -> RedisResult<(Arc<Self>, Work)> {
-        let (ledger, changes) = Ledger::new();
+        let (pending, changes) = Pending::new();
         let redis = Arc::new(Self {
             link: Link::new(client, metrics.clone())?,
             script: Script::new(),
-            ledger,
+            pending,
             name: Uuid::new_v4().simple().to_string(),
             places: AtomicU64::new(0),
             metrics,
@@ -174,7 +174,7 @@ impl Redis {
         let admitted = match decided.taken {
             Ok(parts) => {
                 taken.taken = parts;
-                place.into_iter().for_each(|place| self.ledger.hold(key, place));
+                place.into_iter().for_each(|place| self.pending.hold(key, place));
                 Ok(taken)
             }
             Err(exceeded) => {
@@ -190,7 +190,7 @@ impl Redis {
         of_key: (&KeyName, &Rules),
         wanted: (Part, Option<&str>),
     ) -> RedisResult<Decided> {
-        let _in_time = tokio::time::timeout(SETTLED_MAX, self.ledger.settled(of_key.0)).await;
+        let _in_time = tokio::time::timeout(SETTLED_MAX, self.pending.settled(of_key.0)).await;
         let mut connection = self.link.connection();
         match self.script.decide(&mut connection, of_key, wanted, None).await {
             Err(error) if is_closed(&error) => {
@@ -203,7 +203,7 @@ impl Redis {
     /// Waits until all is written of requests that have ended, as far as that can be.
     pub async fn flush(&self) {
         if self.link.is_up() {
-            let _in_time = tokio::time::timeout(LAST_CHANGES, self.ledger.all_settled()).await;
+            let _in_time = tokio::time::timeout(LAST_CHANGES, self.pending.all_settled()).await;
         }
     }
 
@@ -246,7 +246,7 @@ impl Redis {
                     // What came before an outage is written after it: the slots are still the same.
                     self.link.until(true).await;
                     self.write_all(&batch).await;
-                    self.ledger.done(&batch);
+                    self.pending.done(&batch);
                     batch.clear();
                 }
             }
@@ -276,7 +276,7 @@ impl Redis {
             }
             renewed => renewed?,
         }
-        let places = futures_util::stream::iter(self.ledger.places().into_iter().map(Ok));
+        let places = futures_util::stream::iter(self.pending.places().into_iter().map(Ok));
         let renewed = places.try_for_each_concurrent(CALLS, |(key, places)| async move {
             self.script.renew(&mut connection.clone(), &key, &places).await
         });
@@ -316,7 +316,7 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         let change = std::mem::take(&mut self.change);
-        if !change.is_none() && !self.redis.ledger.push(&self.key, change) {
+        if !change.is_none() && !self.redis.pending.push(&self.key, change) {
             self.redis.metrics.dropped.inc();
         }
     }

@@ -19,7 +19,7 @@ const QUEUED_MAX: usize = 65_536;
 pub(super) type Numbered = (u64, KeyName, Change);
 
 /// Keeps the order.
-pub(super) struct Ledger {
+pub(super) struct Pending {
     kept: Mutex<Kept>,
     queue: mpsc::Sender<Numbered>,
     /// Up to which number all are done.
@@ -36,7 +36,7 @@ struct Kept {
     places: HashMap<KeyName, HashSet<String>>,
 }
 
-impl Ledger {
+impl Pending {
     /// With the end of the queue at which changes are written.
     pub(super) fn new() -> (Self, mpsc::Receiver<Numbered>) {
         let (queue, changes) = mpsc::channel(QUEUED_MAX);
@@ -125,35 +125,35 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_waits_for_what_came_before_of_the_same_key() {
-        let (ledger, mut changes) = Ledger::new();
-        ledger.hold(&key(), "a".to_owned());
-        ledger.hold(&key(), "b".to_owned());
-        assert_eq!(ledger.places().len(), 1);
-        assert!(ledger.push(&key(), of_place("a")) && ledger.push(&key(), of_place("b")));
-        assert_eq!(ledger.places(), []);
-        ledger.settled(&"other".into()).await;
+        let (pending, mut changes) = Pending::new();
+        pending.hold(&key(), "a".to_owned());
+        pending.hold(&key(), "b".to_owned());
+        assert_eq!(pending.places().len(), 1);
+        assert!(pending.push(&key(), of_place("a")) && pending.push(&key(), of_place("b")));
+        assert_eq!(pending.places(), []);
+        pending.settled(&"other".into()).await;
         let mut batch = Vec::new();
         changes.recv_many(&mut batch, 1).await;
-        ledger.done(&batch);
+        pending.done(&batch);
         let team = key();
-        let mut settled = std::pin::pin!(ledger.settled(&team));
+        let mut settled = std::pin::pin!(pending.settled(&team));
         assert!(futures_util::poll!(settled.as_mut()).is_pending());
         batch.clear();
         changes.recv_many(&mut batch, 1).await;
-        ledger.done(&batch);
+        pending.done(&batch);
         settled.await;
-        ledger.all_settled().await;
-        assert!(ledger.kept.lock().last.is_empty());
+        pending.all_settled().await;
+        assert!(pending.kept.lock().last.is_empty());
     }
 
     #[test]
     fn what_does_not_fit_is_told_and_nobody_waits_for_it() {
-        let (ledger, changes) = Ledger::new();
+        let (pending, changes) = Pending::new();
         for _ in 0..QUEUED_MAX {
-            assert!(ledger.push(&key(), of_place("a")));
+            assert!(pending.push(&key(), of_place("a")));
         }
-        assert!(!ledger.push(&"other".into(), of_place("a")));
-        assert!(!ledger.kept.lock().last.contains_key("other"));
+        assert!(!pending.push(&"other".into(), of_place("a")));
+        assert!(!pending.kept.lock().last.contains_key("other"));
         drop(changes);
     }
 }
