@@ -23,6 +23,27 @@ const SHUT_DOWN: &str = "cannot schedule new futures after shutdown";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EngineDied;
 
+/// The tokens of an answer in one piece: made one after the other, though nobody sees it, up to the moment when this is
+/// dropped. Whoever leaves before the end has had some.
+struct Making<'f> {
+    flight: &'f Flight,
+    tokens: usize,
+    /// With the first token.
+    begun: Instant,
+    takes: Duration,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let passed = self.begun.elapsed();
+        let made = match passed < self.takes {
+            true => passed.as_secs_f64() / self.takes.as_secs_f64() * self.tokens as f64,
+            false => self.tokens as f64,
+        };
+        self.flight.made((made as usize).clamp(self.tokens.min(1), self.tokens));
+    }
+}
+
 /// One request that arrived whole.
 pub(super) struct Call {
     /// Who answers.
@@ -83,12 +104,14 @@ impl Call {
         }
         poll_fn(|cx| flight.poll_first_token(cx)).await;
         let rest = self.time_after_first(length.tokens);
+        let making = Making { flight: &flight, tokens, begun: Instant::now(), takes: rest };
         if !rest.is_zero() {
             tokio::select! {
                 () = poll_fn(|cx| flight.poll_stopped(cx)) => {}
                 () = tokio::time::sleep(rest) => {}
             }
         }
+        drop(making);
         if let Some(Fault::KillAfter { exit, .. }) = self.fault {
             self.node.die(exit);
         }
@@ -96,7 +119,6 @@ impl Call {
             flight.finish(Finish::Error);
             return Err(EngineDied);
         }
-        flight.made(tokens);
         match self.broken_off() {
             None => {
                 let body = body(&flight);

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::metrics::value;
 use super::support::{Node, chat, soon, with};
+use crate::support::eventually;
 
 /// Enough to meet each phase in each order.
 const REQUESTS: u64 = 2_000;
@@ -63,4 +64,18 @@ async fn when_all_have_left_nothing_runs_waits_or_holds_room() {
     assert!(counts.aborted > 0 && counts.finished >= REQUESTS * 2 / 5, "{counts:?}");
     assert!(counts.finished + counts.aborted <= REQUESTS, "{counts:?}");
     assert!(value(&node, "prefix_cache_hits_total", "").await > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_before_an_answer_in_one_piece_has_had_tokens_all_the_same() {
+    let settings = Settings { token_delay: Duration::from_millis(1), ..Settings::default() };
+    let node = Node::with(settings).await;
+    let body = with(chat("Hi"), json!({"max_tokens": 8_000, "ignore_eos": true}));
+    let client = node.send("/v1/chat/completions", &body, "").await;
+    // The first token is there.
+    eventually(|| async { value(&node, "prompt_tokens_total", "").await > 0.0 }).await;
+    drop(client);
+    soon(node.sim.wait_until(|counts| counts.aborted == 1)).await;
+    let made = value(&node, "generation_tokens_total", "").await;
+    assert!((1.0..8_000.0).contains(&made), "{made}");
 }
