@@ -8,12 +8,14 @@ use super::Gateway;
 use super::access_log::{CLIENT_LEFT, cut, short};
 use super::context::RequestContext;
 use crate::ledger::Row;
-use crate::wire::usage::spent::Spent;
+use crate::upstream::pace::Told;
+use crate::wire::usage::spent::{Source, Spent};
 
 impl Gateway {
     /// Notes a request that was let through in the ledger.
     pub(super) fn note_in_ledger(&self, session: &Session, ctx: &RequestContext) {
-        let (true, Some(forward)) = (self.ledger.is_on() && ctx.is_metered, &ctx.forward) else {
+        let (true, Some(forward), Some(spent)) = (self.ledger.is_on(), &ctx.forward, ctx.spent)
+        else {
             return;
         };
         let asked = ctx.model.clone().filter(|asked| Some(asked) != forward.model.as_ref());
@@ -27,7 +29,7 @@ impl Gateway {
             path: cut(session.req_header().uri.path()).into(),
             status: if ctx.answer.status == 0 { CLIENT_LEFT } else { ctx.answer.status },
             stream: ctx.stream,
-            spent: spent(ctx),
+            spent,
             duration: ctx.started.elapsed(),
             client_left: ctx.client_left,
         });
@@ -43,10 +45,31 @@ pub(super) fn spent(ctx: &RequestContext) -> Spent {
     }
     let whole = !ctx.client_left && ctx.refused.is_none();
     let stream = answer.tail.is_some();
-    match &answer.tally {
-        Some(tally) => Spent::of(tally, ctx.quota.prompt(), stream, whole),
-        // Its client left before there was an answer: the node may have made all of it, or nothing.
-        None => Spent::of_prompt(ctx.quota.prompt()),
+    let prompt = ctx.quota.prompt();
+    let told = answer.tally.as_ref().map(|tally| Spent::of(tally, prompt, stream, whole));
+    if let Some(told) = told.filter(|told| told.source != Source::Estimated) {
+        return told;
+    }
+    let Some(place) = &ctx.place else { return Spent::estimated(prompt, 0) };
+    let pace = &place.node().pace;
+    // Its client left before the node told: that has made some of the answer.
+    let made = if whole { 0 } else { pace.answer(place.held()) };
+    Spent::estimated(pace.prompt(prompt), made.min(ctx.max_tokens.unwrap_or(u64::MAX)))
+}
+
+/// The request is over: what it cost, where somebody needs to know, and what its node has told by it.
+pub(super) fn close(ctx: &mut RequestContext) {
+    if ctx.forward.is_none() || (!ctx.is_metered && ctx.answer.tally.is_none()) {
+        return;
+    }
+    let spent = spent(ctx);
+    ctx.spent = Some(spent);
+    let whole = !ctx.client_left && ctx.refused.is_none();
+    let is_typical = whole && ctx.is_metered && spent.answer > 0;
+    if let (true, Source::Reported, Some(place)) = (is_typical, spent.source, &ctx.place) {
+        let estimated = ctx.quota.prompt();
+        let (prompt, answer, took) = (spent.prompt, spent.answer, place.held());
+        place.node().pace.note(Told { prompt, estimated, answer, took });
     }
 }
 

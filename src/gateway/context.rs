@@ -32,6 +32,7 @@ use crate::upstream::prefix::chain::Chain;
 use crate::wire::head::Prompt;
 use crate::wire::ids::{RequestId, TraceParent};
 use crate::wire::splice::Pieces;
+use crate::wire::usage::spent::Spent;
 
 /// The node that answered, or was the last to be tried.
 const NODE: HeaderName = HeaderName::from_static("x-sluice-node");
@@ -67,6 +68,8 @@ pub struct RequestContext {
     pub(super) stored: Stored,
     /// Its tokens are somebody's to pay.
     pub(super) is_metered: bool,
+    /// What it cost, once it is over.
+    pub(super) spent: Option<Spent>,
     pub(super) quota: Quota,
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
@@ -147,6 +150,7 @@ impl RequestContext {
             prompt: Prompt::default(),
             stored: Stored::default(),
             is_metered: false,
+            spent: None,
             quota: Quota::default(),
             max_tokens: None,
             forward: None,

@@ -297,6 +297,7 @@ impl ProxyHttp for Gateway {
         self.count(ctx);
         passing::note_cache(ctx);
         self.settle_quota(ctx);
+        account::close(ctx);
         ctx.leave_node();
         self.note_in_ledger(session, ctx);
         self.access_log.write(session, ctx, &self.metrics);

@@ -240,6 +240,11 @@ impl Place {
         &self.node
     }
 
+    /// How long the node has had the request.
+    pub fn held(&self) -> Duration {
+        self.taken.elapsed()
+    }
+
     /// It decides whether an ejected node comes back, and has not told yet.
     pub fn is_trial(&self) -> bool {
         self.trial != Trial::No

@@ -12,6 +12,7 @@ pub mod load;
 pub mod member;
 pub mod models;
 pub mod node;
+pub mod pace;
 pub mod prefix;
 pub mod probes;
 pub mod queue;

@@ -14,6 +14,7 @@ use super::addresses::Addresses;
 use super::health::{Change, Health};
 use super::idle::IdleTime;
 use super::load::Load;
+use super::pace::Pace;
 use super::prefix::Prefixes;
 use super::prefix::index::Number;
 use super::prefix::room::Room;
@@ -43,6 +44,8 @@ pub struct Node {
     pub health: Health,
     /// How long it keeps idle connections.
     pub idle: Arc<IdleTime>,
+    /// How many tokens it makes.
+    pub pace: Pace,
     /// When it is looked at.
     pub schedule: Schedule,
     /// What all nodes hold in their caches.
@@ -85,6 +88,7 @@ impl Node {
             load: Load::default(),
             health: Health::default(),
             idle: Arc::default(),
+            pace: Pace::default(),
             schedule: Schedule::default(),
             reachable: AtomicBool::new(true),
             began: AtomicU64::new(0),

@@ -13,7 +13,6 @@ use pingora_proxy::Session;
 
 use super::json::{Object, field};
 use crate::access::keys::Key;
-use crate::gateway::account::spent;
 use crate::gateway::context::RequestContext;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
@@ -114,7 +113,7 @@ impl Line {
             stream: ctx.stream,
             bytes_in: session.body_bytes_read(),
             bytes_out: session.body_bytes_sent(),
-            spent: ctx.answer.tally.is_some().then(|| spent(ctx)),
+            spent: ctx.spent,
             first_byte: ctx.answer.first_byte.map(since),
             duration: ctx.started.elapsed(),
             client_left: ctx.client_left,

@@ -22,7 +22,7 @@ pub enum Source {
     Reported,
     /// Events were counted, about one for each token.
     Counted,
-    /// Nothing was told or seen: of the prompt's bytes.
+    /// Nothing was told or seen: by the prompt's bytes, and by the time that the node had.
     Estimated,
 }
 
@@ -51,7 +51,7 @@ impl Spent {
             Some(_) if since == 0 => (answer, Source::Reported),
             Some(_) => (answer.saturating_add(since), Source::Counted),
             None if stream => (tally.events(), Source::Counted),
-            None => return Self::of_prompt(prompt),
+            None => return Self::estimated(prompt, 0),
         };
         Self { prompt, cached, answer, source }
     }
@@ -61,9 +61,9 @@ impl Spent {
         Self { prompt: 0, cached: None, answer: 0, source: Source::Counted }
     }
 
-    /// Of a request of whose answer nothing is known.
-    pub fn of_prompt(estimated: u64) -> Self {
-        Self { prompt: estimated, cached: None, answer: 0, source: Source::Estimated }
+    /// Of a request of which nothing was told or seen.
+    pub fn estimated(prompt: u64, answer: u64) -> Self {
+        Self { prompt, cached: None, answer, source: Source::Estimated }
     }
 
     /// Prompt and answer.

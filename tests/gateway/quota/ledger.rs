@@ -110,8 +110,8 @@ async fn who_leaves_has_what_was_made_by_then() {
     within(node.wait_until(|counts| counts.aborted == 2)).await;
     let rows = written(&ledger, 3).await;
     let (prompt, answer, source) = tokens(&rows[2]);
-    assert!(prompt > 0, "of the prompt's bytes");
-    assert_eq!((answer, source, &rows[2]["status"]), (0, "estimated", &json!(499)));
+    assert_eq!((source, &rows[2]["status"]), ("estimated", &json!(499)));
+    assert!(prompt > 0 && answer < 8_000, "by its bytes, and by the time that it took: {answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
