@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,8 +89,13 @@ pub enum CannotStart {
     #[error("authz_secret_file: {0}")]
     Secret(String),
     /// The file of `ledger`.
-    #[error("ledger: {0}")]
-    Ledger(io::Error),
+    #[error("ledger: {}: {error}", path.display())]
+    Ledger {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
     /// The store of limits.
     #[error("redis_url: {0}")]
     Redis(#[from] ::redis::RedisError),
@@ -146,7 +152,7 @@ impl Server {
         let (refresher, refreshes) = Refresher::new();
         let drain = Drain::new(metrics.in_flight.clone());
         let clock = Clock::start();
-        let (ledger, ledger_writer) = ledger(&settings, &metrics).map_err(CannotStart::Ledger)?;
+        let (ledger, ledger_writer) = ledger(&settings, &metrics)?;
         let (store, redis_work) = store(&settings, clock, &metrics)?;
         let gateway = Gateway {
             live: live.clone(),
@@ -254,10 +260,12 @@ fn limits(settings: &Settings) -> Limits {
 fn ledger(
     settings: &Settings,
     metrics: &Metrics,
-) -> io::Result<(Ledger, Option<thread::JoinHandle<()>>)> {
+) -> Result<(Ledger, Option<thread::JoinHandle<()>>), CannotStart> {
     let series = metrics.ledger.clone();
     let Some(path) = &settings.ledger else { return Ok((Ledger::off(series), None)) };
-    let (ledger, writer) = Ledger::start(path, settings.ledger_file_bytes as u64, series)?;
+    let started = Ledger::start(path, settings.ledger_file_bytes as u64, series);
+    let cannot = |error| CannotStart::Ledger { path: path.clone(), error };
+    let (ledger, writer) = started.map_err(cannot)?;
     Ok((ledger, Some(writer)))
 }
 

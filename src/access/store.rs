@@ -93,6 +93,10 @@ impl Shared {
         if let Some((taken, standings, moment)) =
             self.redis.take(&key.name, &key.limits, part).await
         {
+            if let Part::Counted(pass, _) = part {
+                // Should Redis be away when it comes again.
+                self.memory.used.note(&pass, self.memory.now());
+            }
             return Some(Decision {
                 admitted: taken.map(|taken| Admitted::Redis(Box::new(taken))),
                 standings,

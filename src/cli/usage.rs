@@ -59,7 +59,11 @@ pub(super) fn run(usage: &Usage) -> Result<(), Failed> {
         Failed::Usage("no ledger is kept: the setting `ledger` names its file".to_owned())
     })?;
     let shown = path.display();
-    let files = files_of(&path).map_err(|error| Failed::Runtime(format!("{shown}: {error}")))?;
+    let found = files_of(&path).map_err(|error| Failed::Runtime(format!("{shown}: {error}")))?;
+    let (files, compressed) = found;
+    for file in compressed {
+        complain(&format!("sluice: {} is compressed, and was left out", file.display()));
+    }
     if files.is_empty() {
         return Err(Failed::Runtime(format!("{shown} is not there: no request was noted yet")));
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -221,6 +221,18 @@ pub(super) fn redis_url(given: &Given) -> Result<Option<RedisUrl>, Fault> {
 /// A path, or nothing. One of the file is relative to it: that is resolved where the directory is known.
 pub(super) fn path(given: &Given) -> Result<Option<PathBuf>, Fault> {
     Ok(Some(given.text.as_str()).filter(|text| !text.is_empty()).map(PathBuf::from))
+}
+
+/// There may be a file at `path`: its folder is there, and it is none itself.
+pub(super) fn place_of_file(path: &Path) -> Result<(), Fault> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if path.is_dir() {
+        return Err("this is a folder: a file is needed".into());
+    }
+    match folder.is_none_or(Path::is_dir) {
+        true => Ok(()),
+        false => Err("its folder is not there".into()),
+    }
 }
 
 /// Origins separated by commas, or as a JSON array; `*` alone for any.

@@ -210,6 +210,9 @@ impl Settings {
             if let Some(Err(fault)) = settings.authz_secret_file.as_deref().map(secret::read) {
                 givens.fault("authz_secret_file", fault.into());
             }
+            if let Some(Err(fault)) = settings.ledger.as_deref().map(read::place_of_file) {
+                givens.fault("ledger", fault);
+            }
             if settings.rate_limit_store == RateLimitStore::Redis && settings.redis_url.is_none() {
                 let hint = "set REDIS_URL, or `redis_url: redis://host:6379`";
                 let fault = Fault::with_hint("this needs `redis_url` as well", hint);

@@ -9,6 +9,7 @@ use super::access_log::{CLIENT_LEFT, cut, short};
 use super::context::RequestContext;
 use crate::ledger::Row;
 use crate::upstream::pace::Told;
+use crate::wire::paths;
 use crate::wire::usage::spent::{Source, Spent};
 
 impl Gateway {
@@ -46,7 +47,10 @@ pub(super) fn spent(ctx: &RequestContext) -> Spent {
     let whole = !ctx.client_left && ctx.refused.is_none();
     let stream = answer.tail.is_some();
     let prompt = ctx.quota.prompt();
-    let told = answer.tally.as_ref().map(|tally| Spent::of(tally, prompt, stream, whole));
+    let told = answer.tally.as_ref().map(|tally| match early_response(ctx, whole) {
+        true => Spent::counted(tally, prompt),
+        false => Spent::of(tally, prompt, stream, whole),
+    });
     if let Some(told) = told.filter(|told| told.source != Source::Estimated) {
         return told;
     }
@@ -55,6 +59,13 @@ pub(super) fn spent(ctx: &RequestContext) -> Spent {
     // Its client left before the node told: that has made some of the answer.
     let made = if whole { 0 } else { pace.answer(place.held()) };
     Spent::estimated(pace.prompt(prompt), made.min(ctx.max_tokens.unwrap_or(u64::MAX)))
+}
+
+/// A stream of `/v1/responses` tells of usage in its last event alone: what is told before that is what its client wrote, and
+/// was sent back.
+fn early_response(ctx: &RequestContext, whole: bool) -> bool {
+    let path = ctx.forward.as_ref().map(|forward| forward.asked.path());
+    !whole && ctx.answer.tail.is_some() && path.is_some_and(paths::makes_response)
 }
 
 /// The request is over: what it cost, where somebody needs to know, and what its node has told by it.

@@ -18,7 +18,7 @@ use crate::wire::usage::ask::Hidden;
 pub(super) struct Edits {
     /// All that is changed in it.
     pub(super) edit: Option<Edit>,
-    /// What of the answer is there because we asked.
+    /// What of the usage that the answer tells its client did not ask for.
     pub(super) hidden: Option<Hidden>,
 }
 
@@ -38,11 +38,11 @@ impl Edits {
         else {
             return Ok(Self { edit: rename, hidden: None });
         };
-        let edit = match rename {
-            Some(rename) => Edit::joined(&body.bytes, rename, ask),
-            None => ask,
+        let edit = match (rename, ask) {
+            (Some(rename), Some(ask)) => Some(Edit::joined(&body.bytes, rename, ask)),
+            (rename, ask) => rename.or(ask),
         };
-        Ok(Self { edit: Some(edit), hidden: Some(hidden) })
+        Ok(Self { edit, hidden: Some(hidden) })
     }
 }
 
@@ -65,7 +65,7 @@ fn ask(
     ctx: &RequestContext,
     chosen: &Chosen,
     named: &Named,
-) -> Option<(Edit, Hidden)> {
+) -> Option<(Option<Edit>, Hidden)> {
     let (Named::Json(asked), Some(body)) = (named, &ctx.body) else { return None };
     let upstream = &chosen.route.upstream;
     let request = session.req_header();

@@ -13,6 +13,7 @@ pub(super) struct Appended {
     file: File,
     bytes: u64,
     /// From this size on it is put aside.
+    aside_at: u64,
     bytes_max: u64,
 }
 
@@ -33,7 +34,7 @@ impl Appended {
                 bytes += 1;
             }
         }
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max })
+        Ok(Self { path: path.to_owned(), file, bytes, aside_at: bytes_max, bytes_max })
     }
 
     /// Appends whole lines, and takes what is written out of `lines`: after an error the rest is left.
@@ -64,11 +65,17 @@ impl Appended {
 
     /// Makes sure that lines go where they are looked for: to a new file where this one is large, or somebody has moved it.
     fn follow(&mut self) -> io::Result<()> {
-        if self.bytes >= self.bytes_max {
-            self.file.sync_data()?;
-            fs::rename(&self.path, aside(&self.path, SystemTime::now()))?;
-        } else if self.is_there()? {
-            return Ok(());
+        if self.is_there()? {
+            if self.bytes < self.aside_at {
+                return Ok(());
+            }
+            self.sync();
+            if let Err(error) = fs::rename(&self.path, aside(&self.path, SystemTime::now())) {
+                // As of a file that is mounted by itself. It is large, and no worse for that.
+                log::error!("the ledger cannot be put aside, and grows: {error}");
+                self.aside_at = self.bytes + self.bytes_max;
+                return Ok(());
+            }
         }
         *self = Self::open(&self.path, self.bytes_max)?;
         Ok(())
@@ -98,11 +105,15 @@ fn aside(path: &Path, now: SystemTime) -> PathBuf {
     name.into()
 }
 
-/// The files of a ledger, the oldest first: those that were put aside, then the one that is written to.
+/// What a file that somebody compressed ends in: it cannot be read here.
+const COMPRESSED: [&str; 4] = ["gz", "zst", "xz", "bz2"];
+
+/// The files of a ledger, the oldest first: those that were put aside, by the gateway or by logrotate, then the one that is
+/// written to; and those that are compressed.
 ///
 /// # Errors
 /// Its folder cannot be read.
-pub fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn files_of(path: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut prefix = path.file_name().unwrap_or_default().to_owned();
     prefix.push(".");
@@ -110,15 +121,21 @@ pub fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(parent.unwrap_or(Path::new(".")))? {
         let entry = entry?;
         let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+        // What is no file, or leads nowhere, is a neighbour.
+        let is_file = fs::metadata(entry.path()).is_ok_and(|there| there.is_file());
+        if is_file && name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             files.push(entry.path());
         }
     }
     files.sort();
+    let is_compressed = |path: &PathBuf| {
+        path.extension().is_some_and(|end| COMPRESSED.iter().any(|known| end == *known))
+    };
+    let (compressed, mut files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_compressed);
     if path.exists() {
         files.push(path.to_owned());
     }
-    Ok(files)
+    Ok((files, compressed))
 }
 
 #[cfg(test)]
@@ -147,11 +164,26 @@ mod tests {
         for line in 0..10 {
             file.append(&mut lines(&format!("line {line}\n"))).unwrap();
         }
-        let files = files_of(&path).unwrap();
+        fs::create_dir(dir.path().join("l.old")).unwrap();
+        fs::write(dir.path().join("l.1.gz"), "\x1f").unwrap();
+        let (files, compressed) = files_of(&path).unwrap();
+        assert_eq!(compressed, [dir.path().join("l.1.gz")]);
         assert_eq!(files.len(), 5);
         let all: Vec<String> = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         let wanted: String = (0..10).map(|line| format!("line {line}\n")).collect();
         assert_eq!(all.concat(), wanted);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_aside_is_written_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n".repeat(250));
+        let mut file = Appended::open(&path, 4).unwrap();
+        for line in ["one\n", "two\n", "three\n"] {
+            // Its name with the moment would be too long.
+            file.append(&mut lines(line)).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\n");
     }
 
     #[test]
@@ -161,6 +193,8 @@ mod tests {
         let mut file = Appended::open(&path, 100).unwrap();
         file.append(&mut lines("one\n")).unwrap();
         fs::rename(&path, &moved).unwrap();
+        // Also one that is large enough to be put aside.
+        file.aside_at = 1;
         file.append(&mut lines("two\n")).unwrap();
         fs::remove_file(&path).unwrap();
         file.append(&mut lines("three\n")).unwrap();

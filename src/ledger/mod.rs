@@ -61,7 +61,8 @@ impl Ledger {
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let file = Appended::open(path, bytes_max)?;
         let (rows, queue) = sync_channel(QUEUE);
-        let writer = Writer { file, lines: Vec::new(), failing: false, series: series.clone() };
+        let writer =
+            Writer { file, lines: Vec::new(), failing: false, lost: 0, series: series.clone() };
         let named = std::thread::Builder::new().name("ledger".into());
         let thread = named.spawn(move || writer.run(&queue))?;
         Ok((Self { rows: Some(rows), series }, thread))
@@ -94,6 +95,8 @@ struct Writer {
     /// Not written yet.
     lines: Vec<u8>,
     failing: bool,
+    /// Rows that were let go of since it failed.
+    lost: u64,
     series: LedgerSeries,
 }
 
@@ -122,6 +125,7 @@ impl Writer {
 
     fn take(&mut self, row: &Row) {
         if self.lines.len() > KEPT_BYTES_MAX {
+            self.lost += 1;
             self.series.dropped.inc();
         } else {
             row.write(&mut self.lines);
@@ -139,7 +143,10 @@ impl Writer {
                     log::error!("the ledger cannot be written, its rows wait: {error}");
                 }
             }
-            Ok(()) if self.failing => log::warn!("the ledger is written again"),
+            Ok(()) if self.failing => {
+                let lost = std::mem::take(&mut self.lost);
+                log::warn!("the ledger is written again; rows that are lost: {lost}");
+            }
             Ok(()) => {}
         }
         self.failing = result.is_err();
@@ -148,7 +155,11 @@ impl Writer {
     fn end(mut self) {
         self.flush();
         self.file.sync();
-        self.series.dropped.inc_by(count(&self.lines));
+        let lost = count(&self.lines);
+        if lost > 0 {
+            self.series.dropped.inc_by(lost);
+            log::error!("the ledger ends; rows that are lost: {}", lost + self.lost);
+        }
     }
 }
 

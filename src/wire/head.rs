@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::nesting::{self, NESTING_MAX};
-use super::usage::ask::Asked;
+use super::usage::ask::{Asked, switched};
 
 /// Top-level fields: vLLM 0.32 knows about 80 for a chat. More are compared in quadratic time.
 const FIELDS_MAX: usize = 1_024;
@@ -142,7 +142,7 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
             model_at,
             options_at: fields.stream_options.map(|raw| range_in(body, raw.get())),
         },
-        stream: fields.stream.is_some_and(|raw| raw.get() == "true"),
+        stream: fields.stream.is_some_and(|raw| switched(raw.get()) == Some(true)),
         previous_response_id: Field::of(fields.previous_response_id),
         request_id: Field::of(fields.request_id),
         prompt: fields.prompt(body),

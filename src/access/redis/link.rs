@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, RedisResult};
+use redis::{Client, RedisError, RedisResult};
 use tokio::sync::watch;
 
 use crate::metrics::LimitStoreMetrics;
@@ -30,6 +30,8 @@ pub(super) struct Link {
     up: watch::Sender<bool>,
     /// What failed last.
     why: Mutex<String>,
+    /// When it was last told of a call that failed alone.
+    told_off: Mutex<Option<Instant>>,
     metrics: LimitStoreMetrics,
 }
 
@@ -48,7 +50,7 @@ impl Link {
         let manager = ArcSwap::from_pointee(connected(&client)?);
         // Until it is known better: the first request must not be counted elsewhere. The series waits for the first look.
         let up = watch::Sender::new(true);
-        Ok(Self { client, manager, up, why: Mutex::default(), metrics })
+        Ok(Self { client, manager, up, why: Mutex::default(), told_off: Mutex::default(), metrics })
     }
 
     /// The connection.
@@ -71,6 +73,16 @@ impl Link {
         self.metrics.errors.inc();
         *self.why.lock() = why;
         self.set(false);
+    }
+
+    /// One call failed, and Redis is well.
+    pub(super) fn told_off(&self, error: &RedisError) {
+        self.metrics.errors.inc();
+        let mut last = self.told_off.lock();
+        if last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+            *last = Some(Instant::now());
+            log::error!("limits: Redis refuses a call: {error}");
+        }
     }
 
     /// It is well, over this connection.

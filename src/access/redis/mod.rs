@@ -47,6 +47,9 @@ const CALLS: usize = 256;
 /// The longest that changes take to be written when the gateway stops.
 const LAST_CHANGES: Duration = Duration::from_secs(1);
 
+/// What Redis says where a key holds something else than the script writes.
+const WRONG_TYPE: &str = "WRONGTYPE";
+
 /// The key and the place of looks. No other key has a space in its name.
 const LOOK: &str = "a look";
 
@@ -163,7 +166,7 @@ impl Redis {
         let decided = match in_time(decision).await {
             Some(Ok(decided)) => decided,
             Some(Err(error)) => {
-                self.link.failed(error.to_string());
+                self.blame(&error);
                 return None;
             }
             None => {
@@ -204,6 +207,14 @@ impl Redis {
     pub async fn flush(&self) {
         if self.link.is_up() {
             let _in_time = tokio::time::timeout(LAST_CHANGES, self.pending.all_settled()).await;
+        }
+    }
+
+    /// A call failed: because of what somebody else has written under its key, or because Redis is away.
+    fn blame(&self, error: &RedisError) {
+        match error.code() {
+            Some(WRONG_TYPE) => self.link.told_off(error),
+            _ => self.link.failed(error.to_string()),
         }
     }
 
@@ -261,7 +272,7 @@ impl Redis {
                 let mut connection = self.link.connection();
                 if let Err(error) = self.script.change(&mut connection, (key, change), None).await {
                     self.metrics.dropped.inc();
-                    self.link.failed(error.to_string());
+                    self.blame(&error);
                 }
             });
         written.await;

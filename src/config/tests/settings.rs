@@ -123,6 +123,8 @@ fn bad_values_are_told_at_once_with_their_source() {
         ("H2C", "maybe"),
         ("SSE_KEEPALIVE", "5"),
         ("SSE_KEEPALIVE", "25h"),
+        ("LEDGER", "/"),
+        ("LEDGER", "/no/folder/usage.jsonl"),
         ("LISTEN", "8080"),
     ] {
         let name = format!("SLUICE_{name}");

@@ -7,12 +7,13 @@
 use std::ops::Range;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memchr2, memmem, memrchr};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::Tally;
 use super::ask::Hidden;
-use super::json::{after_colon, closes, is_blank, member, value};
 
 /// Longest line that waits to be read whole, in bytes: the first chunk may bring all tokens of a prompt, 6 bytes each. A longer
 /// one passes as it is.
@@ -23,17 +24,18 @@ const STRETCHES: usize = 4;
 
 /// In a text the quotes would have a `\` before them.
 const USAGE: &[u8] = b"\"usage\"";
-const CHOICES: &[u8] = b"\"choices\"";
-const INDEX: &[u8] = b"\"index\"";
+
+/// As vLLM writes the begin of choices.
+const CHOICE: &[u8] = b"\"choices\":[{\"index\":";
 
 /// Over one stream.
 #[derive(Debug)]
 pub struct Chunks {
     hidden: Hidden,
     usage: memmem::Finder<'static>,
-    choices: memmem::Finder<'static>,
-    /// Where the last chunk had its choices: the next has them there, too, mostly.
-    choices_at: usize,
+    choice: memmem::Finder<'static>,
+    /// Where the last chunk had its choice: the next has it there, too, mostly.
+    choice_at: usize,
     /// The begin of a line whose end has not come.
     held: Vec<u8>,
     /// In a line that is too long to wait for.
@@ -47,22 +49,35 @@ pub struct Chunks {
 /// What of a piece passes.
 type Kept = SmallVec<[Range<usize>; STRETCHES]>;
 
-/// Where a chunk has its usage.
-struct Found {
-    value: Range<usize>,
-    /// With its name and one comma.
-    member: Range<usize>,
+/// What a chunk says, as far as it is looked at.
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default, deserialize_with = "there")]
+    usage: Option<&'a RawValue>,
+    choices: Option<Vec<Choice>>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    index: Option<usize>,
+}
+
+/// Also where it is `null`.
+fn there<'a, D: Deserializer<'a>>(value: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
 }
 
 impl Chunks {
     /// For a stream whose node was asked for more than its client shall see.
     pub fn new(hidden: Hidden) -> Self {
-        let (usage, choices) = (memmem::Finder::new(USAGE), memmem::Finder::new(CHOICES));
+        let (usage, choice) = (memmem::Finder::new(USAGE), memmem::Finder::new(CHOICE));
         Self {
             hidden,
             usage,
-            choices,
-            choices_at: 0,
+            choice,
+            choice_at: 0,
             held: Vec::new(),
             passing: false,
             gone: false,
@@ -115,13 +130,12 @@ impl Chunks {
         {
             return None;
         }
-        let choice = self.choice(json);
+        let choice = self.plain_choice(json)?;
         tally.event();
-        tally.told(choice, line.get(open..line.len() - 1)?);
-        Some(match (choice, self.hidden) {
-            (None, Hidden::Each) => 0..0,
-            (None, Hidden::All) => 0..piece.len(),
-            _ => before.len()..line.len() - 1,
+        tally.told(Some(choice), line.get(open..line.len() - 1)?);
+        Some(match self.hidden {
+            Hidden::Nothing => 0..0,
+            Hidden::All | Hidden::Each => before.len()..line.len() - 1,
         })
     }
 
@@ -179,56 +193,35 @@ impl Chunks {
             return None;
         }
         tally.event();
-        let Found { value, member } = self.find(json)?;
-        let choice = self.choice(json);
-        let usage = json.get(value)?;
-        if usage.starts_with(b"{") {
-            tally.told(choice, usage);
+        self.usage.find(json)?;
+        let Chunk { usage, choices, error } = serde_json::from_slice(json).ok()?;
+        let usage =
+            usage.map(RawValue::get).filter(|usage| *usage == "null" || usage.starts_with('{'))?;
+        let choice =
+            choices.as_ref().map(|choices| choices.first().map(|first| first.index.unwrap_or(0)));
+        if usage != "null" {
+            tally.told(choice.flatten(), usage.as_bytes());
         }
         let begin = line.len() - json.len();
         match (choice, self.hidden) {
-            (None, Hidden::Each) => None,
-            (None, Hidden::All) if usage.starts_with(b"{") => Some(0..0),
-            _ => Some(begin + member.start..begin + member.end),
+            (_, Hidden::Nothing) | (Some(None), Hidden::Each) => None,
+            (Some(None), Hidden::All) if usage != "null" && error.is_none() => Some(0..0),
+            _ => member(json, usage).map(|member| begin + member.start..begin + member.end),
         }
     }
 
-    /// The usage of a chunk itself, not of anything in it.
-    fn find(&self, json: &[u8]) -> Option<Found> {
-        let mut behind = 0;
-        while let Some(at) = self.usage.find(json.get(behind..)?) {
-            let name = behind + at;
-            behind = name + USAGE.len();
-            let Some(value) = value(json, behind) else { continue };
-            let rest = json.get(value.end..)?;
-            if closes(rest).is_some_and(|end| rest.get(end..).is_some_and(is_blank)) {
-                return Some(Found { member: member(json, name, &value), value });
-            }
+    /// Which choice a chunk is about that has it where vLLM writes it.
+    fn plain_choice(&mut self, json: &[u8]) -> Option<usize> {
+        if !json.get(self.choice_at..).is_some_and(|rest| rest.starts_with(CHOICE)) {
+            self.choice_at = self.choice.find(json)?;
         }
-        None
-    }
-
-    /// Which choice a chunk is about; none where it has no choices.
-    fn choice(&mut self, json: &[u8]) -> Option<usize> {
-        if !json.get(self.choices_at..).is_some_and(|rest| rest.starts_with(CHOICES)) {
-            self.choices_at = self.choices.find(json)?;
-        }
-        let name = self.choices_at;
-        let list = after_colon(json, name + CHOICES.len())?;
-        let first = json.get(list..)?.strip_prefix(b"[")?.trim_ascii_start();
-        if first.starts_with(b"]") {
-            return None;
-        }
-        // vLLM's choices begin with it.
-        let index = first.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
-        let number = index.filter(|first| first.starts_with(INDEX)).and_then(|first| {
-            let digits = first.get(after_colon(first, INDEX.len())?..)?.iter();
-            let digits = digits.take_while(|byte| byte.is_ascii_digit());
-            Some(digits.fold(0_usize, |number, digit| {
-                number.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
-            }))
-        });
-        Some(number.unwrap_or(0))
+        let before = json.get(1..self.choice_at)?;
+        let is_at_top = memchr2(b'{', b'[', before).is_none();
+        let digits = json.get(self.choice_at + CHOICE.len()..).filter(|_| is_at_top)?;
+        let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+        Some(digits.fold(0, |number: usize, digit| {
+            number.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
+        }))
     }
 }
 
@@ -236,6 +229,21 @@ impl Chunks {
 fn line_end(rest: &[u8]) -> Option<usize> {
     let feed = memchr(b'\n', rest);
     memchr(b'\r', &rest[..feed.unwrap_or(rest.len())]).or(feed)
+}
+
+/// A field of `json` by its value, with the comma before it, or else the one behind. None where its name is not written as it is.
+fn member(json: &[u8], value: &str) -> Option<Range<usize>> {
+    let start = (value.as_ptr() as usize).checked_sub(json.as_ptr() as usize)?;
+    let end = start + value.len();
+    let before = json.get(..start)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    let before = before.strip_suffix(USAGE)?.trim_ascii_end();
+    if let Some(before) = before.strip_suffix(b",") {
+        return Some(before.len()..end);
+    }
+    let rest = json.get(end..)?;
+    let behind = rest.trim_ascii_start();
+    let comma = if behind.starts_with(b",") { rest.len() - behind.len() + 1 } else { 0 };
+    Some(before.len()..end + comma)
 }
 
 fn keep(kept: &mut Kept, stretch: Range<usize>) {
@@ -347,12 +355,24 @@ mod tests {
         for (told, wanted) in [
             (r#"{"usage":null,"choices":[{}]}"#, r#"{"choices":[{}]}"#),
             (r#"{ "choices": [ {} ], "usage": null }"#, r#"{ "choices": [ {} ] }"#),
-            (r#"{ "usage" : {"a":{"b":"}"}} , "choices":[{}]}"#, r#"{  "choices":[{}]}"#),
+            (r#"{ "usage" : {"a":{"b":"}"}} , "choices":[{}]}"#, r#"{ "choices":[{}]}"#),
             (r#"{"choices":[],"usage":null,"x":1}"#, r#"{"choices":[],"x":1}"#),
             (r#"{"choices":[{"usage":{"a":1}}]}"#, r#"{"choices":[{"usage":{"a":1}}]}"#),
             (
                 r#"{"choices":[{"usage":{"a":1}}],"usage":{"a":2}}"#,
                 r#"{"choices":[{"usage":{"a":1}}]}"#,
+            ),
+            (
+                r#"{"model":"choices","choices":[{}],"usage":{"a":1}}"#,
+                r#"{"model":"choices","choices":[{}]}"#,
+            ),
+            (
+                r#"{"x":{"choices":[{"index":0}]},"choices":[{}],"usage":{"a":1}}"#,
+                r#"{"x":{"choices":[{"index":0}]},"choices":[{}]}"#,
+            ),
+            (
+                r#"{"error":{"code":400},"choices":[],"usage":{"a":1}}"#,
+                r#"{"error":{"code":400},"choices":[]}"#,
             ),
             (r#"{"choices":[{"delta":"usage"}]}"#, r#"{"choices":[{"delta":"usage"}]}"#),
             (r#"{"choices":[{}],"usage":7}"#, r#"{"choices":[{}],"usage":7}"#),
@@ -378,6 +398,14 @@ mod tests {
             .collect();
         let (_, tally) = through(Hidden::All, &stream, 11);
         assert_eq!(tally.usage().total(), Some(10));
+    }
+
+    #[test]
+    fn what_is_nested_deeply_is_gone_through_once() {
+        let (deep, end) = ("{\"usage\":".repeat(80_000), "}".repeat(80_000));
+        let event = format!("data: {{\"x\":{deep}1{end},\"usage\":null}}\n\n");
+        let (passed, _) = through(Hidden::All, &event, event.len());
+        assert!(passed == event.replace(",\"usage\":null", ""));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 pub mod ask;
 pub mod chunks;
-mod json;
 pub mod spent;
 
 use memchr::memmem;

@@ -50,10 +50,15 @@ impl Spent {
         let (answer, source) = match told {
             Some(_) if since == 0 => (answer, Source::Reported),
             Some(_) => (answer.saturating_add(since), Source::Counted),
-            None if stream => (tally.events(), Source::Counted),
+            None if stream => return Self::counted(tally, prompt),
             None => return Self::estimated(prompt, 0),
         };
         Self { prompt, cached, answer, source }
+    }
+
+    /// Of a stream whose events alone count.
+    pub fn counted(tally: &Tally, prompt: u64) -> Self {
+        Self { prompt, cached: None, answer: tally.events(), source: Source::Counted }
     }
 
     /// Of a request for which no node has made anything.

@@ -79,7 +79,7 @@ async fn a_stream_costs_what_its_node_tells_though_its_client_did_not_ask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_both_is_left_alone_and_who_asks_oddly_is_the_nodes_to_judge() {
+async fn who_asks_for_both_is_left_alone_and_what_is_no_switch_is_the_nodes_to_judge() {
     let node = node(&["m"]).await;
     let gateway = limited(&node, LIMIT).await;
     let both = json!({ "include_usage": true, "continuous_usage_stats": true });
@@ -155,4 +155,30 @@ async fn a_stream_that_breaks_inside_of_an_event_ends_with_whole_events_and_the_
     assert_eq!(events.len(), 2, "{text}");
     let error: Value = serde_json::from_str(events[1].strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!(error["error"]["code"], "upstream_error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_counted_less_for_asking_otherwise() {
+    let node = node(&["m"]).await;
+    let gateway = limited(&node, LIMIT).await;
+    let body = with(with(chat("m"), "n", json!(3)), "max_tokens", json!(9));
+    let (_, usage) = told(post(&gateway, CHAT, &body).await).await;
+    let whole = usage["total_tokens"].as_u64().unwrap();
+    let both = json!({ "include_usage": true, "continuous_usage_stats": true });
+    let (mut requests, mut before) = (1, spent(&gateway, 1).await);
+    assert_eq!(before, whole);
+    for (stream, options) in [
+        (json!(true), both),
+        (json!("true"), json!({ "include_usage": "off" })),
+        (json!(1), json!({ "include_usage": 0, "x": 1 })),
+    ] {
+        requests += 1;
+        let body = with(with(body.clone(), "stream", stream), "stream_options", options);
+        let (text, _) = told(post(&gateway, CHAT, &body).await).await;
+        assert!(text.contains("[DONE]"), "{text}");
+        requests += 1;
+        let after = spent(&gateway, requests - 1).await;
+        assert_eq!(after - before, whole, "{body}");
+        before = after;
+    }
 }

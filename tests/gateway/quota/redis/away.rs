@@ -6,7 +6,7 @@ use reqwest::Response;
 use serde_json::Value;
 
 use super::{connection, left, serve, setup, start, until};
-use crate::quota::{CHAT, ask, chats, header, standing};
+use crate::quota::{CHAT, ask, chats, header, key, keys, standing};
 use crate::services::process::Port;
 use crate::support::redis::RedisServer;
 use crate::support::{TestGateway, node, nowhere, within};
@@ -218,4 +218,20 @@ async fn the_log_tells_once_that_redis_is_away_and_once_that_it_is_back_and_no_p
     let gateway = serve(dir.path(), &node, &nowhere, &port).await;
     let told = gateway.complained("Redis cannot be used").await;
     assert!(!told.contains("wrong-word"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_wrote_under_a_key_is_that_keys_trouble_alone() {
+    let (node, redis) = (node(&["m"]).await, RedisServer::start());
+    let two = keys(&[key("team", "rpm: 4, concurrent: 1"), key("other", "rpm: 4, concurrent: 1")]);
+    let setup = setup(&node, &redis, "").keys(&two).env("SLUICE_ON_STORE_ERROR", "deny");
+    let gateway = start(setup).await;
+    let junk = redis::cmd("SET").arg("sluice:{team}:running").arg("junk").to_owned();
+    junk.exec_async(&mut connection(&redis).await).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(ask(&gateway, "sk-team", CHAT).await.status(), 503);
+        assert_eq!(ask(&gateway, "sk-other", CHAT).await.status(), 200);
+    }
+    assert_eq!(gateway.series("sluice_limit_store_up"), 1.0);
+    assert!(gateway.series("sluice_limit_store_errors_total") >= 2.0);
 }
