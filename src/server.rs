@@ -31,7 +31,9 @@ use crate::access::redis::{self, Redis};
 use crate::access::store::{Memory, Shared, Store};
 use crate::admin::Admin;
 use crate::config::{RateLimitStore, Settings, Source, authorities, secret};
-use crate::gateway::{AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot};
+use crate::gateway::{
+    AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot, Writers,
+};
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Reading, Readings};
 use crate::reload::{NotTaken, Reloader};
@@ -116,10 +118,7 @@ pub struct Server {
     reload: mpsc::Sender<()>,
     stop_accepting: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    access_log: AccessLog,
-    ledger: Ledger,
-    /// What writes the two, each in a thread of its own.
-    writers: Vec<thread::JoinHandle<()>>,
+    writers: Option<Writers>,
 }
 
 /// A listening socket on `address`.
@@ -195,24 +194,20 @@ impl Server {
         tasks.spawn(forget_idle_keys(live.clone(), clock));
         redis_work.into_iter().for_each(|work| drop(tasks.spawn(work.run())));
         let (access_log, log_writer) = access_log;
-        let writers = log_writer.into_iter().chain(ledger_writer).collect();
-        Ok(Self {
-            live,
-            metrics,
-            drain,
-            store,
-            reload,
-            stop_accepting,
-            tasks,
-            access_log,
-            ledger,
-            writers,
-        })
+        let threads = log_writer.into_iter().chain(ledger_writer).collect();
+        let writers = Some(Writers { log: access_log, ledger, threads });
+        Ok(Self { live, metrics, drain, store, reload, stop_accepting, tasks, writers })
     }
 
     /// Reads the configuration anew, soon.
     pub fn reload(&self) {
         let _one_waits_already = self.reload.try_send(());
+    }
+
+    /// What writes the access log and the ledger, for whoever can wait until even requests that are cut are noted: until the
+    /// runtime is gone. Only the first call gets it.
+    pub fn writers(&mut self) -> Option<Writers> {
+        self.writers.take()
     }
 
     /// Not ready from now on; after `delay` no new connection; done when the last request is, or after `timeout`.
@@ -226,22 +221,15 @@ impl Server {
         tokio::time::sleep(LAST_FRAMES).await;
         self.store.flush().await;
         self.tasks.shutdown().await;
-        let (log, ledger, writers) = (self.access_log, self.ledger, self.writers);
-        let closed = tokio::task::spawn_blocking(move || {
-            log.close();
-            ledger.close();
-            writers.into_iter().for_each(|writer| drop(writer.join()));
-        });
-        let _written = tokio::time::timeout(LAST_LINES, closed).await;
+        if let Some(writers) = self.writers.take() {
+            let _written = tokio::task::spawn_blocking(|| writers.finish()).await;
+        }
         finished
     }
 }
 
 /// How long connections may write what they were handed: a round trip to a client far away, and some.
 const LAST_FRAMES: Duration = Duration::from_millis(250);
-
-/// Longest wait for the last lines of access log and ledger.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn limits(settings: &Settings) -> Limits {
     Limits {
@@ -261,9 +249,8 @@ fn ledger(
     settings: &Settings,
     metrics: &Metrics,
 ) -> Result<(Ledger, Option<thread::JoinHandle<()>>), CannotStart> {
-    let series = metrics.ledger.clone();
-    let Some(path) = &settings.ledger else { return Ok((Ledger::off(series), None)) };
-    let started = Ledger::start(path, settings.ledger_file_bytes as u64, series);
+    let Some(path) = &settings.ledger else { return Ok((Ledger::off(), None)) };
+    let started = Ledger::start(path, settings.ledger_file_bytes as u64, metrics.ledger.clone());
     let cannot = |error| CannotStart::Ledger { path: path.clone(), error };
     let (ledger, writer) = started.map_err(cannot)?;
     Ok((ledger, Some(writer)))

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Boot, Failed, bind, logging, runtime};
 use crate::config::Settings;
 use crate::config::Source;
-use crate::gateway::AccessLog;
+use crate::gateway::{AccessLog, Writers};
 use crate::server::{Server, Start};
 use crate::upstream::resolve::SystemResolver;
 
@@ -18,12 +18,17 @@ pub(super) fn run(boot: &Boot) -> Result<(), Failed> {
     logging::start(&settings);
     let runtime = runtime(settings.threads)?;
     let served = runtime.block_on(serve(settings, source));
-    // A log that nobody reads, or a name server that does not answer, would be waited for without an end.
-    runtime.shutdown_background();
-    served
+    // A name server that does not answer would be waited for without an end.
+    runtime.shutdown_timeout(LAST_TASKS);
+    served?.into_iter().for_each(Writers::finish);
+    Ok(())
 }
 
-async fn serve(settings: Settings, source: Source) -> Result<(), Failed> {
+/// How long requests that are cut may take to let go of what they hold: none of them waits.
+const LAST_TASKS: Duration = Duration::from_millis(500);
+
+/// What is to be finished when all requests are gone.
+async fn serve(settings: Settings, source: Source) -> Result<Option<Writers>, Failed> {
     let public = bind(settings.listen)?;
     let admin = bind(settings.admin_listen)?;
     let mut signals = Signals::new().map_err(|error| Failed::Runtime(error.to_string()))?;
@@ -40,7 +45,7 @@ async fn serve(settings: Settings, source: Source) -> Result<(), Failed> {
         resolver: Arc::new(SystemResolver),
         settings,
     };
-    let server = Server::start(start)?;
+    let mut server = Server::start(start)?;
     log::info!(
         "sluice {} answers on http://{listens}, operators on http://{operators}",
         env!("CARGO_PKG_VERSION"),
@@ -54,6 +59,7 @@ async fn serve(settings: Settings, source: Source) -> Result<(), Failed> {
     };
     log::info!("stopping");
     let (delay, timeout) = if hurry { (Duration::ZERO, Duration::ZERO) } else { (delay, timeout) };
+    let writers = server.writers();
     let stopped = server.stop(delay, timeout);
     tokio::select! {
         finished = stopped => if !finished {
@@ -62,7 +68,7 @@ async fn serve(settings: Settings, source: Source) -> Result<(), Failed> {
         // A second signal ends the waiting.
         () = signals.next_stop() => log::warn!("requests were cut by a second signal"),
     }
-    Ok(())
+    Ok(writers)
 }
 
 /// The access log on standard output, where the settings want one.

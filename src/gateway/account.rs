@@ -2,39 +2,46 @@
 
 use std::time::SystemTime;
 
-use pingora_proxy::Session;
-
-use super::Gateway;
 use super::access_log::{CLIENT_LEFT, cut, short};
 use super::context::RequestContext;
 use crate::ledger::Row;
+use crate::refusal::Refusal;
 use crate::upstream::pace::Told;
 use crate::wire::paths;
 use crate::wire::usage::spent::{Source, Spent};
 
-impl Gateway {
-    /// Notes a request that was let through in the ledger.
-    pub(super) fn note_in_ledger(&self, session: &Session, ctx: &RequestContext) {
-        let (true, Some(forward), Some(spent)) = (self.ledger.is_on(), &ctx.forward, ctx.spent)
-        else {
-            return;
-        };
-        let asked = ctx.model.clone().filter(|asked| Some(asked) != forward.model.as_ref());
-        self.ledger.write(Row {
-            time: SystemTime::now(),
-            id: ctx.id.clone(),
-            key: ctx.key.as_ref().map(|key| key.name.clone()),
-            model: forward.model.as_ref().map(short),
-            asked_model: asked.as_ref().map(short),
-            upstream: forward.route.upstream.name.clone(),
-            path: cut(session.req_header().uri.path()).into(),
-            status: if ctx.answer.status == 0 { CLIENT_LEFT } else { ctx.answer.status },
-            stream: ctx.stream,
-            spent,
-            duration: ctx.started.elapsed(),
-            client_left: ctx.client_left,
-        });
+impl Drop for RequestContext {
+    /// A request that is cut when the gateway stops has a row as well: its task ends where it waits.
+    fn drop(&mut self) {
+        if !self.closed {
+            self.refused.get_or_insert(Refusal::Draining);
+            close(self);
+        }
     }
+}
+
+/// The row of a request that was let through.
+fn note(ctx: &RequestContext, spent: Spent) {
+    let (true, Some(forward)) = (ctx.ledger.is_on(), &ctx.forward) else { return };
+    let asked = ctx.model.as_ref().filter(|asked| Some(*asked) != forward.model.as_ref());
+    ctx.ledger.write(Row {
+        time: SystemTime::now(),
+        id: ctx.id.clone(),
+        key: ctx.key.as_ref().map(|key| key.name.clone()),
+        model: forward.model.as_ref().map(short),
+        asked_model: asked.map(short),
+        upstream: forward.route.upstream.name.clone(),
+        path: cut(forward.asked.path()).into(),
+        status: match (ctx.answer.status, &ctx.refused) {
+            (0, Some(refusal)) => refusal.status().as_u16(),
+            (0, None) => CLIENT_LEFT,
+            (status, _) => status,
+        },
+        stream: ctx.stream,
+        spent,
+        duration: ctx.started.elapsed(),
+        client_left: ctx.client_left,
+    });
 }
 
 /// Tokens of the prompt, and of the answer as far as it came.
@@ -70,11 +77,13 @@ fn early_response(ctx: &RequestContext, whole: bool) -> bool {
 
 /// The request is over: what it cost, where somebody needs to know, and what its node has told by it.
 pub(super) fn close(ctx: &mut RequestContext) {
+    ctx.closed = true;
     if ctx.forward.is_none() || (!ctx.is_metered && ctx.answer.tally.is_none()) {
         return;
     }
     let spent = spent(ctx);
     ctx.spent = Some(spent);
+    note(ctx, spent);
     let whole = !ctx.client_left && ctx.refused.is_none();
     let is_typical = whole && ctx.is_metered && spent.answer > 0;
     if let (true, Source::Reported, Some(place)) = (is_typical, spent.source, &ctx.place) {

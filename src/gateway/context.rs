@@ -22,6 +22,7 @@ use super::reply::{ANTHROPIC_REQUEST_ID, REQUEST_ID};
 use super::snapshot::Snapshot;
 use super::stored::Stored;
 use crate::access::keys::Key;
+use crate::ledger::Ledger;
 use crate::names::{ModelName, NodeId};
 use crate::refusal::{Dialect, Refusal};
 use crate::routing::choice::Chosen;
@@ -70,6 +71,9 @@ pub struct RequestContext {
     pub(super) is_metered: bool,
     /// What it cost, once it is over.
     pub(super) spent: Option<Spent>,
+    pub(super) ledger: Ledger,
+    /// Nothing is left to be noted.
+    pub(super) closed: bool,
     pub(super) quota: Quota,
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
@@ -131,7 +135,7 @@ pub(super) struct Forward {
 }
 
 impl RequestContext {
-    pub(super) fn new(snapshot: Arc<Snapshot>, in_flight: InFlight) -> Self {
+    pub(super) fn new(snapshot: Arc<Snapshot>, in_flight: InFlight, ledger: Ledger) -> Self {
         Self {
             started: Instant::now(),
             snapshot,
@@ -151,6 +155,8 @@ impl RequestContext {
             stored: Stored::default(),
             is_metered: false,
             spent: None,
+            ledger,
+            closed: false,
             quota: Quota::default(),
             max_tokens: None,
             forward: None,

@@ -32,6 +32,7 @@ mod reply;
 mod retries;
 mod snapshot;
 mod stored;
+mod writers;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub use held::Budget;
 pub use limits::Limits;
 pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
+pub use writers::Writers;
 
 use crate::access::keys::Fingerprints;
 use crate::access::passes::Passes;
@@ -110,7 +112,11 @@ impl ProxyHttp for Gateway {
 
     /// Starts the clock and pins the configuration of this moment.
     fn new_ctx(&self) -> Box<RequestContext> {
-        Box::new(RequestContext::new(self.live.load_full(), self.drain.enter()))
+        Box::new(RequestContext::new(
+            self.live.load_full(),
+            self.drain.enter(),
+            self.ledger.clone(),
+        ))
     }
 
     /// No module of Pingora's: an answer goes by as it is.
@@ -299,7 +305,6 @@ impl ProxyHttp for Gateway {
         self.settle_quota(ctx);
         account::close(ctx);
         ctx.leave_node();
-        self.note_in_ledger(session, ctx);
         self.access_log.write(session, ctx, &self.metrics);
     }
 

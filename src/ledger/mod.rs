@@ -7,6 +7,7 @@ pub mod sums;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -30,8 +31,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The end of the queue where rows go in. Off: nothing happens.
 #[derive(Clone)]
-pub struct Ledger {
-    rows: Option<SyncSender<Message>>,
+pub struct Ledger(Option<Arc<Open>>);
+
+struct Open {
+    rows: SyncSender<Message>,
     series: LedgerSeries,
 }
 
@@ -45,8 +48,8 @@ enum Message {
 
 impl Ledger {
     /// No account is kept.
-    pub fn off(series: LedgerSeries) -> Self {
-        Self { rows: None, series }
+    pub fn off() -> Self {
+        Self(None)
     }
 
     /// Rows to the file at `path`, by a thread that ends when all is written after [`Ledger::close`]. From `bytes_max` on the file is
@@ -65,26 +68,26 @@ impl Ledger {
             Writer { file, lines: Vec::new(), failing: false, lost: 0, series: series.clone() };
         let named = std::thread::Builder::new().name("ledger".into());
         let thread = named.spawn(move || writer.run(&queue))?;
-        Ok((Self { rows: Some(rows), series }, thread))
+        Ok((Self(Some(Arc::new(Open { rows, series }))), thread))
     }
 
     /// Somebody wants to know what requests cost.
     pub fn is_on(&self) -> bool {
-        self.rows.is_some()
+        self.0.is_some()
     }
 
     /// Queues a row. Never waits.
     pub fn write(&self, row: Row) {
-        let Some(rows) = &self.rows else { return };
-        if rows.try_send(Message::Row(Box::new(row))).is_err() {
-            self.series.dropped.inc();
+        let Some(open) = &self.0 else { return };
+        if open.rows.try_send(Message::Row(Box::new(row))).is_err() {
+            open.series.dropped.inc();
         }
     }
 
     /// Nothing comes any more: the writer ends when it has written what waits. Blocks while the queue is full.
     pub fn close(&self) {
-        if let Some(rows) = &self.rows {
-            let _writer_is_gone = rows.send(Message::End);
+        if let Some(open) = &self.0 {
+            let _writer_is_gone = open.rows.send(Message::End);
         }
     }
 }

@@ -159,3 +159,38 @@ async fn a_kill_loses_no_row_that_was_written_and_the_sums_are_right() {
     let sum: Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!((&sum["key"], &sum["requests"]), (&json!("team"), &json!(20)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_cut_when_the_gateway_stops_have_rows() {
+    let token_delay = Duration::from_millis(5);
+    let settings = Settings { models: vec!["m".into()], token_delay, ..Settings::default() };
+    let (node, dir) = (node_with(settings).await, tempfile::tempdir().unwrap());
+    std::fs::write(dir.path().join("routes.yaml"), preset(node.addr())).unwrap();
+    std::fs::write(dir.path().join("keys.yaml"), keys(&[key("team", "rpm: 1000")])).unwrap();
+    let port = Port::of([127, 0, 0, 1]);
+    let listen = port.addr.to_string();
+    let flags = ["--config", ".", "--listen", &listen, "--ledger", "usage.jsonl"];
+    let flags = [&flags[..], &["--drain-timeout", "0s"]].concat();
+    let process = Process::serve(dir.path(), &flags, &[], port.addr).await;
+    let client = reqwest::Client::new();
+    let long = with(with(chat("m"), "max_tokens", json!(8_000)), "ignore_eos", json!(true));
+    let request = |body: &Value| {
+        let url = format!("http://{}{CHAT}", port.addr);
+        client.post(url).bearer_auth("sk-team").json(body).send()
+    };
+    let mut stream = within(request(&with(long.clone(), "stream", json!(true)))).await.unwrap();
+    let mut seen = Vec::new();
+    while String::from_utf8_lossy(&seen).matches("data: {").count() < 10 {
+        seen.extend_from_slice(&within(stream.chunk()).await.unwrap().unwrap());
+    }
+    let mut asking = tokio::task::JoinSet::new();
+    asking.spawn(request(&long));
+    within(node.wait_until(|counts| counts.running == 2)).await;
+    assert_eq!(process.stop().await.code, Some(0));
+    let mut rows = rows(&dir.path().join("usage.jsonl"));
+    rows.sort_by_key(|row| row["status"].as_u64());
+    let [of_stream, other] = rows.as_slice() else { panic!("{rows:?}") };
+    let (prompt, answer, source) = tokens(of_stream);
+    assert!(prompt > 0 && answer >= 9 && source == "reported", "{of_stream}");
+    assert_eq!((&other["status"], tokens(other).1), (&json!(503), 0));
+}
