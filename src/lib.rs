@@ -26,14 +26,15 @@
 //! the head of a stream back until its first event, watches the clock and has comments written into silent streams;
 //! `upstream_response_filter` judges the status; `gateway/passing.rs` decides what goes to the client, and from when on no
 //! other node can take the place of this one; `error_while_proxy` decides whether there is another try; `fail_to_proxy`
-//! tells the client what cannot be mended; `logging` counts the request and writes its line.
+//! tells the client what cannot be mended; `logging` counts the request, settles its limits and writes its row ([`ledger`]) and its line.
 //!
 //! # What holds everywhere
 //!
 //! - A module knows only those before it in the list below; `tests/tidy.rs` checks it. Only [`gateway`] and [`server`]
 //!   know `pingora_proxy`; only [`config`] knows YAML; only [`config`], [`ledger`], [`reload`] and [`cli`] touch files.
 //! - [`wire`] is pure: bytes in, values out. It knows no socket, no clock and no Pingora.
-//! - A body is never parsed into a tree and never written anew: the model's name is spliced in where it must change.
+//! - A body is never parsed into a tree and never written anew: the model's name, and the question for usage, are spliced in
+//!   where they must be (`gateway/edits.rs`).
 //! - What must be given back (memory for bodies, the count of requests under way, the place at a node) is a guard in the request's context:
 //!   it is freed however the request ends.
 //! - What a node keeps for a key is found for that key alone, and only where the node chose its id

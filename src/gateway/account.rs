@@ -51,7 +51,7 @@ pub(super) fn spent(ctx: &RequestContext) -> Spent {
         // A node that refuses makes nothing.
         return Spent::nothing();
     }
-    let whole = !ctx.client_left && ctx.refused.is_none();
+    let whole = is_whole(ctx);
     let stream = answer.tail.is_some();
     let prompt = ctx.quota.prompt();
     let told = answer.tally.as_ref().map(|tally| match early_response(ctx, whole) {
@@ -66,6 +66,11 @@ pub(super) fn spent(ctx: &RequestContext) -> Spent {
     // Its client left before the node told: that has made some of the answer.
     let made = if whole { 0 } else { pace.answer(place.held()) };
     Spent::estimated(pace.prompt(prompt), made.min(ctx.max_tokens.unwrap_or(u64::MAX)))
+}
+
+/// The client has all of the answer.
+fn is_whole(ctx: &RequestContext) -> bool {
+    !ctx.client_left && ctx.refused.is_none()
 }
 
 /// A stream of `/v1/responses` tells of usage in its last event alone: what is told before that is what its client wrote, and
@@ -84,8 +89,7 @@ pub(super) fn close(ctx: &mut RequestContext) {
     let spent = spent(ctx);
     ctx.spent = Some(spent);
     note(ctx, spent);
-    let whole = !ctx.client_left && ctx.refused.is_none();
-    let is_typical = whole && ctx.is_metered && spent.answer > 0;
+    let is_typical = is_whole(ctx) && ctx.is_metered && spent.answer > 0;
     if let (true, Source::Reported, Some(place)) = (is_typical, spent.source, &ctx.place) {
         let estimated = ctx.quota.prompt();
         let (prompt, answer, took) = (spent.prompt, spent.answer, place.held());

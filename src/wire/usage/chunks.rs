@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::Tally;
 use super::ask::Hidden;
+use super::{NAME, Tally};
 
 /// Longest line that waits to be read whole, in bytes: the first chunk may bring all tokens of a prompt, 6 bytes each. A longer
 /// one passes as it is.
@@ -21,9 +21,6 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Stretches of a piece that pass, at once: two for each event whose usage is cut out.
 const STRETCHES: usize = 4;
-
-/// In a text the quotes would have a `\` before them.
-const USAGE: &[u8] = b"\"usage\"";
 
 /// As vLLM writes the begin of choices.
 const CHOICE: &[u8] = b"\"choices\":[{\"index\":";
@@ -72,7 +69,7 @@ fn there<'a, D: Deserializer<'a>>(value: D) -> Result<Option<&'a RawValue>, D::E
 impl Chunks {
     /// For a stream whose node was asked for more than its client shall see.
     pub fn new(hidden: Hidden) -> Self {
-        let (usage, choice) = (memmem::Finder::new(USAGE), memmem::Finder::new(CHOICE));
+        let (usage, choice) = (memmem::Finder::new(NAME), memmem::Finder::new(CHOICE));
         Self {
             hidden,
             usage,
@@ -94,10 +91,9 @@ impl Chunks {
         }
         let mut bytes = piece;
         if !self.held.is_empty() {
-            let mut both = BytesMut::from(self.held.as_slice());
+            let mut both = std::mem::take(&mut self.held);
             both.extend_from_slice(&bytes);
-            self.held.clear();
-            bytes = both.freeze();
+            bytes = both.into();
         }
         let kept = self.walk(&bytes, tally);
         left_of(bytes, &kept)
@@ -108,7 +104,6 @@ impl Chunks {
         let line = Bytes::from(std::mem::take(&mut self.held));
         match self.cut(&line, tally) {
             None => line,
-            Some(cut) if cut.is_empty() => Bytes::new(),
             Some(cut) => without(line, cut),
         }
     }
@@ -164,7 +159,7 @@ impl Chunks {
             let is_long = std::mem::take(&mut self.passing) || line.len() > LINE_BYTES_MAX;
             match (!is_long).then(|| self.cut(line, tally)).flatten() {
                 None => keep(&mut kept, at..next),
-                Some(cut) if cut.is_empty() => self.gone = true,
+                Some(cut) if cut == (0..end) => self.gone = true,
                 Some(cut) => {
                     keep(&mut kept, at..at + cut.start);
                     keep(&mut kept, at + cut.end..next);
@@ -186,7 +181,7 @@ impl Chunks {
         }
     }
 
-    /// What of a line is to be cut out; an empty range is all of it.
+    /// What of a line is to be cut out.
     fn cut(&mut self, line: &[u8], tally: &mut Tally) -> Option<Range<usize>> {
         let json = line.strip_prefix(b"data:")?.trim_ascii_start();
         if !json.starts_with(b"{") {
@@ -205,7 +200,7 @@ impl Chunks {
         let begin = line.len() - json.len();
         match (choice, self.hidden) {
             (_, Hidden::Nothing) | (Some(None), Hidden::Each) => None,
-            (Some(None), Hidden::All) if usage != "null" && error.is_none() => Some(0..0),
+            (Some(None), Hidden::All) if usage != "null" && error.is_none() => Some(0..line.len()),
             _ => member(json, usage).map(|member| begin + member.start..begin + member.end),
         }
     }
@@ -236,7 +231,7 @@ fn member(json: &[u8], value: &str) -> Option<Range<usize>> {
     let start = (value.as_ptr() as usize).checked_sub(json.as_ptr() as usize)?;
     let end = start + value.len();
     let before = json.get(..start)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
-    let before = before.strip_suffix(USAGE)?.trim_ascii_end();
+    let before = before.strip_suffix(NAME)?.trim_ascii_end();
     if let Some(before) = before.strip_suffix(b",") {
         return Some(before.len()..end);
     }
