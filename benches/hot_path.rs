@@ -35,6 +35,7 @@ use sluice::upstream::prefix::chain::Chain;
 use sluice::upstream::resolve::SystemResolver;
 use sluice::wire::events::Tail;
 use sluice::wire::ids::RequestId;
+use sluice::wire::ollama;
 use sluice::wire::splice::{Edit, Pieces};
 use sluice::wire::usage::Tally;
 use sluice::wire::usage::ask::Hidden;
@@ -94,6 +95,7 @@ fn steps() -> Vec<Step> {
     steps.push(limits());
     steps.push(events());
     steps.extend(usage());
+    steps.extend(ollama());
     steps.push(access_log(&snapshot));
     steps
 }
@@ -250,6 +252,29 @@ fn usage() -> Vec<Step> {
         step("usage: a chunk, copied", move || drop(black_box(piece()))),
         step("usage: a chunk, copied, noted and cut out", move || {
             drop(black_box(chunks.push(piece(), &mut tally)));
+        }),
+    ]
+}
+
+/// A line of Ollama's as a chunk, and chats as its requests: of a few words, and with an image of a megabyte.
+fn ollama() -> Vec<Step> {
+    const LINE: &[u8] = b"{\"model\":\"qwen3:8b\",\"created_at\":\"2026-11-20T18:00:00.123456789Z\",\"message\":{\"role\":\"assistant\",\"content\":\" quick\"},\"done\":false}\n";
+    let asked = |body: &str| ollama::request(ollama::Call::Chat, body.as_bytes(), &[]).unwrap();
+    let words = r#"{"model":"qwen3:8b","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"The quick brown fox?"}],"temperature":0.7,"max_tokens":64,"stream":true}"#;
+    let image = format!(
+        r#"{{"model":"qwen3:8b","messages":[{{"role":"user","content":[{{"type":"text","text":"What is it?"}},{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}]}}]}}"#,
+        "iVBORw0KGgo/".repeat((1 << 20) / 12)
+    );
+    let mut answer = asked(words).answer.begin("1", 200, 1_795_201_551);
+    vec![
+        step("ollama chunk: of a chat", move || {
+            black_box(answer.push(black_box(LINE)));
+        }),
+        step("ollama request: a chat of a few words", move || {
+            black_box(asked(black_box(words)).body.len());
+        }),
+        step("ollama request: an image of 1 MB", move || {
+            black_box(asked(black_box(&image)).body.len());
         }),
     ]
 }

@@ -8,6 +8,7 @@ pub mod form;
 pub mod head;
 pub mod ids;
 pub mod nesting;
+pub mod ollama;
 pub mod parameters;
 pub mod paths;
 pub mod query;
