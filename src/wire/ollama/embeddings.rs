@@ -75,9 +75,10 @@ mod tests {
     #[test]
     fn base64_is_of_numbers_of_32_bits_the_lowest_byte_first() {
         let told = told(TOLD, true).unwrap();
-        let vectors = told.split("\"embedding\":\"").skip(1);
-        let vectors =
-            vectors.map(|rest| BASE64.decode(rest[..rest.find('"').unwrap()].as_bytes()).unwrap());
+        let vectors = told.split("\"embedding\":\"").skip(1).map(|rest| {
+            let (base64, _) = rest.split_once('"').unwrap();
+            BASE64.decode(base64.as_bytes()).unwrap()
+        });
         let bytes = |numbers: [f32; 2]| numbers.map(f32::to_le_bytes).concat();
         assert_eq!(vectors.collect::<Vec<_>>(), [bytes([0.25, -1e-7]), bytes([1.0, 2.0])]);
     }

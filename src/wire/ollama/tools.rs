@@ -21,7 +21,7 @@ struct Function<'a> {
     name: Cow<'a, str>,
 }
 
-/// The tools as they stand: all, none, or the one that is named. That one must be called no node of Ollama's can be told.
+/// The tools as they stand: all, none, or the one that is named. Ollama cannot be told that one must be called.
 ///
 /// # Errors
 /// The choice is none that there is.

@@ -14,6 +14,7 @@ mod refusals;
 mod settings;
 mod thinking;
 mod tools;
+mod twins;
 
 use serde_json::{Value, json};
 use sluice::sim::{Kind, Settings};
