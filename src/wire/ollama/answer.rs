@@ -115,8 +115,13 @@ impl Answer {
         if line.len() > LINE_BYTES_MAX {
             return self.fail(TOO_LONG);
         }
-        if line.trim_ascii().is_empty() {
+        let line = line.trim_ascii();
+        if line.is_empty() {
             return;
+        }
+        // Parts of it pass as they stand, and this would end a line of an event.
+        if memchr(b'\r', line).is_some() {
+            return self.fail("The node's answer has a line end inside of a line.");
         }
         match serde_json::from_slice::<Line<'_>>(line) {
             Ok(Line { error: Some(error), .. }) => self.fail_with(&error::of_node(error)),
@@ -391,7 +396,15 @@ mod tests {
     #[test]
     fn an_error_in_a_stream_is_a_death_and_the_last_that_is_told() {
         let long = format!(r#"{{"error":"{}"}}"#, r"\u0001".repeat(1 << 16));
-        for broken in [DEATH, "<html>", "{\"done\":7}", "[]", r#"{"error":{"code":400}}"#, &long] {
+        for broken in [
+            DEATH,
+            "<html>",
+            "{\"logprobs\":[\r]}",
+            "{\"done\":7}",
+            "[]",
+            r#"{"error":{"code":400}}"#,
+            &long,
+        ] {
             let stream = streamed(Call::Chat, &[WORD, broken, LAST]);
             let (word, event) = stream.split_once("\n\n").unwrap();
             assert!(word.contains("При") && !event.contains("[DONE]"), "{stream}");

@@ -34,6 +34,7 @@ fuzz_target!(|input: (&[u8], usize)| {
             match shape.begin("1", 200, 0).content_type() {
                 "application/json" => assert!(is_json(&whole)),
                 _ => {
+                    assert!(!whole.contains(&b'\r'), "a line end of another kind");
                     for event in whole.split_inclusive(|byte| *byte == b'\n').step_by(2) {
                         let data = event.strip_prefix(b"data: ").expect("an event");
                         assert!(data == b"[DONE]\n" || is_json(data));
