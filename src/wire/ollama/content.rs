@@ -49,8 +49,8 @@ enum Image<'a> {
 }
 
 impl<'a> Content<'a> {
-    /// Reads what a message says. Its parts become one message, as vLLM makes one text of them: of a message for each, which is
-    /// what Ollama's `/v1` makes, models see several turns.
+    /// Reads what a message says. Its parts become one text, with a line for each, as vLLM joins them. Ollama's `/v1` makes a
+    /// message of each part: there a model sees several turns.
     ///
     /// # Errors
     /// A part is neither text nor an image that came with the request.

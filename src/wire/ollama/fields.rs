@@ -83,14 +83,9 @@ pub(super) fn text_or<'a, T: Deserialize<'a>>(
     name: &'static str,
 ) -> Result<TextOr<'a, T>, Refusal> {
     if is_text(value) {
-        return Ok(TextOr::Text(text(value, name)?));
+        return read::<Text<'_>>(value, name).map(|text| TextOr::Text(text.0));
     }
     read(value, name).map(TextOr::Other)
-}
-
-/// A text, escapes resolved.
-pub(super) fn text<'a>(value: &'a RawValue, name: &'static str) -> Result<Cow<'a, str>, Refusal> {
-    read::<Text<'_>>(value, name).map(|text| text.0)
 }
 
 /// Whether a value switches something on.
@@ -103,7 +98,7 @@ pub(super) fn is_text(value: &RawValue) -> bool {
     value.get().starts_with('"')
 }
 
-/// Borrowed where it has no escapes.
+/// A text: borrowed where it has no escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
