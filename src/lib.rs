@@ -82,6 +82,8 @@
 //! - **serde_yaml** reads the files because Pingora brings it anyway; it drops double keys silently, so maps go through
 //!   a visitor that refuses them.
 //! - **Schemas from the structs** that read the files (schemars), so that an editor and the gateway never disagree on a field.
+//! - **`chat` asks through Pingora's connector**, as probes do: no second client of HTTP, and Ctrl-C drops a future, which closes
+//!   its connection at once.
 //! - **`explain` is the code that serves**: a choice carries its reason as a plain word, and a test sends what it explains.
 //! - **rustls with ring**: nothing of the system's is linked but libc.
 //! - **jemalloc**, by measurement: with glibc's allocator a small request costs 1.2 times as much, and 1.5 times after a

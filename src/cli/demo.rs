@@ -89,6 +89,20 @@ async fn demonstrate(demo: Demo, settings: Settings) -> Result<(), Failed> {
 /// How long Ctrl-C waits for answers that are under way.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
+/// This command as a shell takes it: by its name where the shell found it so, else by its whole path.
+fn command() -> String {
+    let typed = std::env::args().next().unwrap_or_default();
+    let path = match typed.contains('/') {
+        true => std::env::current_exe().map_or(typed, |path| path.display().to_string()),
+        false => typed,
+    };
+    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    match path.chars().all(plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
+}
+
 /// What a newcomer needs, each line to be copied as it is.
 fn banner(
     (base, operators): (SocketAddr, SocketAddr),
@@ -115,7 +129,12 @@ Try:
 and with \"stream\": true:
 
   curl -N http://{base}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{{\"model\": \"{model}\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'
+
+or talk to it:
+
+  {command} chat --url http://{base}/v1 --api-key {key}
 ",
+        command = command(),
         version = env!("CARGO_PKG_VERSION"),
     )
 }

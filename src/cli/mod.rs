@@ -1,5 +1,6 @@
 //! The command line: one command, one file.
 
+mod chat;
 mod check;
 mod demo;
 mod explain;
@@ -32,6 +33,9 @@ const BAD_CONFIG: u8 = 78;
 /// As clap ends on flags that it does not take.
 const BAD_USAGE: u8 = 2;
 
+/// As shells tell of a command that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
 /// A gateway in front of GPU nodes that run vLLM.
 #[derive(Parser)]
 #[command(name = "sluice", version, args_conflicts_with_subcommands = true)]
@@ -53,6 +57,8 @@ enum Command {
     /// Play requests of an access log or a trace on simulated nodes, by each policy: what is found in caches, how soon answers
     /// begin.
     Simulate(simulate::Simulate),
+    /// Talk to a model in the terminal, or pipe one message through it.
+    Chat(chat::Chat),
     /// Write a commented configuration with a fresh key. Nothing that is there is overwritten.
     Init(init::Init),
     /// Check the configuration and tell everything that is wrong with it. Exit code 78 if anything is.
@@ -100,6 +106,8 @@ enum Failed {
     Runtime(String),
     /// Exit code 1; why is told already.
     Told,
+    /// Exit code 130: Ctrl-C.
+    Interrupted,
 }
 
 impl From<Problems> for Failed {
@@ -125,6 +133,7 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) => demo::run(demo),
         Command::Sim(settings) => sim::run(settings),
         Command::Simulate(simulate) => simulate::run(&simulate),
+        Command::Chat(chat) => chat::run(chat),
         Command::Init(init) => init::run(&init),
         Command::Check(check) => check::run(&check),
         Command::Explain(explain) => explain::run(explain),
@@ -157,6 +166,7 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failed::Told) => ExitCode::FAILURE,
+        Err(Failed::Interrupted) => ExitCode::from(INTERRUPTED),
     }
 }
 

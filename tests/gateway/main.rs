@@ -28,3 +28,4 @@ mod simulator;
 mod stale;
 mod streams;
 mod support;
+mod terminal;

@@ -41,7 +41,12 @@ pub(crate) async fn sluice(dir: &Path, arguments: &[&str], variables: &[(&str, &
 }
 
 /// The same with `input` on standard input.
-async fn fed(dir: &Path, arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Ended {
+pub(crate) async fn fed(
+    dir: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    input: &str,
+) -> Ended {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
         .args(arguments)
         .env_clear()

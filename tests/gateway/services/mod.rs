@@ -12,6 +12,7 @@ mod paths;
 pub(crate) mod process;
 mod reload;
 mod starts;
+mod terminal;
 mod timeouts;
 mod upstream_keys;
 mod web;

@@ -2,6 +2,7 @@
 //! D6, D9).
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use sluice::config::{Environment, Settings, SettingsArgs};
@@ -99,7 +100,7 @@ async fn b7_a_simulated_model_answers_as_a_node_does() {
     let demo = ["demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let quick = ["--first-token", "0s", "--token-delay", "0s"];
     let demo = Process::start(dir.path(), &[&demo[..], &quick].concat(), &[]);
-    let said = demo.said("with \"stream\": true:").await;
+    let said = demo.said(" chat --url ").await;
     let line = said.lines().map(str::trim).find(|line| line.starts_with("curl ")).unwrap();
     // curl URL -H 'NAME: VALUE' -H 'NAME: VALUE' -d 'BODY'
     let quoted: Vec<&str> = line.split('\'').collect();
@@ -113,6 +114,9 @@ async fn b7_a_simulated_model_answers_as_a_node_does() {
     assert_eq!(reply.status(), 200, "{line}");
     let reply: Value = reply.json().await.unwrap();
     assert_eq!(reply["object"], "chat.completion");
+    let line = said.lines().map(str::trim).find(|line| line.contains(" chat --url ")).unwrap();
+    let chat = Command::new("sh").args(["-c", &format!("{line} -q Hello")]).output().unwrap();
+    assert!(chat.stdout.starts_with(b"You said: Hello"), "{line}: {chat:?}");
     assert_eq!(demo.stop().await.code, Some(0));
 }
 

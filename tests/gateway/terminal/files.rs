@@ -1,0 +1,43 @@
+//! `/save` and `/load`.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use super::{Terminal, chats, quick, texts};
+use crate::support::TestGateway;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_that_was_saved_is_loaded_and_goes_on() {
+    let (node, dir) = (quick().await, tempfile::tempdir().unwrap());
+    let gateway = TestGateway::before(node.addr()).await;
+    let mut chat = Terminal::at(&gateway, dir.path(), &["--system-prompt", "Be brief."]);
+    chat.say("Hello there").await;
+    chat.say("/save my chat.json").await;
+    chat.shows("Saved to my chat.json.").await;
+    chat.say("/save my chat.json").await;
+    chat.shows("/save! writes over it").await;
+    chat.say("/save! ~/my chat.json").await;
+    chat.shows("Saved to").await;
+    chat.say("/bye").await;
+    assert_eq!(chat.left().await.0, Some(0));
+    let file = dir.path().join("my chat.json");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let saved: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!((&saved["model"], &saved["system"]), (&json!("m"), &json!("Be brief.")));
+
+    std::fs::write(dir.path().join("odd.json"), r#"{"mesages": []}"#).unwrap();
+    let mut chat = Terminal::at(&gateway, dir.path(), &["--model", "other"]);
+    chat.say("/load odd.json").await;
+    chat.shows("did you mean `messages`?").await;
+    chat.say("/load none.json").await;
+    chat.shows("No such file").await;
+    chat.say("/load my chat.json").await;
+    chat.shows("model m.").await;
+    chat.say("Go on").await;
+    chat.shows("in, 8 out").await;
+    let last = chats(&node).pop().unwrap();
+    assert_eq!(last["model"], "m");
+    let answer = saved["messages"][1]["content"].as_str().unwrap();
+    assert_eq!(texts(&last), ["Be brief.", "Hello there", answer, "Go on"]);
+}
