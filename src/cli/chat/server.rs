@@ -223,7 +223,7 @@ impl Server {
         let refused = Refused {
             url: &self.url.text,
             status: reply.status,
-            retry_after: retry_after.and_then(|value| value.to_str().ok()),
+            retry_after: retry_after.and_then(|value| value.to_str().ok()?.parse().ok()),
             body: &body,
             with_key: self.has_key(),
         };

@@ -123,7 +123,7 @@ impl Session {
         let models = self.server.models().await.unwrap_or_default();
         Failure::Told(match models.is_empty() {
             true => why,
-            false => format!("{why}; there are: {}", models.join(", ")),
+            false => format!("{why} (there are: {})", models.join(", ")),
         })
     }
 }

@@ -133,7 +133,10 @@ impl Settings {
         Ok(Self {
             url: flags.url.or(file.url).unwrap_or_else(|| URL.to_owned()),
             model: flags.model_name.or(file.model),
-            system_prompt: flags.system_prompt.or(file.system_prompt),
+            system_prompt: flags
+                .system_prompt
+                .or(file.system_prompt)
+                .filter(|text| !text.is_empty()),
             key: flags.api_key.or_else(|| variable.map(str::to_owned)).or(of_file),
             max_context_tokens: flags.max_context_tokens.or(file.max_context_tokens),
             parameters: file.parameters,

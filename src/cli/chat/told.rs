@@ -30,7 +30,8 @@ impl Failure {
 pub(super) struct Refused<'r> {
     pub(super) url: &'r str,
     pub(super) status: StatusCode,
-    pub(super) retry_after: Option<&'r str>,
+    /// In seconds.
+    pub(super) retry_after: Option<u64>,
     pub(super) body: &'r [u8],
     /// A key was sent.
     pub(super) with_key: bool,
@@ -93,7 +94,7 @@ mod tests {
     fn failure(status: u16, body: &str, with_key: bool) -> Failure {
         let status = StatusCode::from_u16(status).unwrap();
         let url = "http://h/v1/chat/completions";
-        Refused { url, status, retry_after: Some("12"), body: body.as_bytes(), with_key }.failure()
+        Refused { url, status, retry_after: Some(12), body: body.as_bytes(), with_key }.failure()
     }
 
     #[test]

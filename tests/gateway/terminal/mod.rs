@@ -117,6 +117,7 @@ impl Terminal {
 }
 
 impl Drop for Terminal {
+    #[expect(clippy::print_stderr, reason = "a test that failed is understood by what was shown")]
     fn drop(&mut self) {
         let _left_already = self.child.kill();
         let _gone = self.child.wait();

@@ -55,7 +55,7 @@ async fn each_failure_is_told_in_one_line_with_its_exit_code() {
     for (url, arguments, code, told) in [
         (&*url, &["--api-key", "wrong", "-q", "x"][..], 1, "does not take this key"),
         (&*dead, &["-q", "x"], 1, "is the gateway running? `sluice demo`"),
-        (&*url, &["--model", "other", "-q", "x"], 1, "there are: m"),
+        (&*url, &["--model", "other", "-q", "x"], 1, "(there are: m)"),
         (&*url, &slow, 1, "(again in "),
         (&*gateway.url(""), &["--model", "m", "-q", "x"], 1, "end in /v1"),
         ("nowhere", &["-q", "x"], 2, "http://HOST:PORT/v1"),
