@@ -20,6 +20,8 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde::de::IgnoredAny;
 use sluice::access::keys;
 use sluice::access::limits::{Account, Part};
+use sluice::chat::tokens::{Counter, Kept};
+use sluice::chat::{Conversation, Message, Role};
 use sluice::config::{
     self, Balance, Day, Environment, KeyLimits, Kind, NodeUrl, Nodes, Source, UpstreamConfig,
     with_defaults,
@@ -97,6 +99,7 @@ fn steps() -> Vec<Step> {
     steps.extend(usage());
     steps.extend(ollama());
     steps.push(access_log(&snapshot));
+    steps.extend(tokens());
     steps
 }
 
@@ -312,4 +315,42 @@ fn access_log(snapshot: &Snapshot) -> Step {
         black_box(&line).write_json(&mut out);
         black_box(out.len());
     })
+}
+
+/// A history of 128 K tokens in 400 messages, counted by a session that is new, and by one that knows all but the last two. Other
+/// models than the tests' have more tokens, so `BENCH_MODEL` may be a folder with one.
+fn tokens() -> Vec<Step> {
+    const TOKENS: u64 = 128 << 10;
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chat/model").into();
+    let folder = std::env::var_os("BENCH_MODEL").unwrap_or(own);
+    let counter = Arc::new(Counter::load(folder.as_ref()).unwrap());
+    let text =
+        include_str!("../README.md").to_owned() + include_str!("../tests/chat/recorded.json");
+    let text: Vec<char> = text.chars().collect();
+    let message = |at: usize, length: usize| {
+        let begin = at * length % (text.len() - length);
+        let text: String = text[begin..begin + length].iter().collect();
+        Message { role: [Role::User, Role::Assistant][at % 2], text: text.into() }
+    };
+    let none = serde_json::Map::new();
+    let history = |length: usize| (0..400).map(|at| message(at, length)).collect::<Vec<_>>();
+    let count = move |messages: &[Message], kept: &mut Kept| {
+        counter.count(&Conversation { messages, extra: &none }, kept).unwrap()
+    };
+    let of_100 = count(&history(100), &mut Kept::default());
+    let length = usize::try_from(100 * TOKENS / of_100).unwrap();
+    let messages = history(length);
+    let mut kept = Kept::default();
+    println!("tokens: {} in {} messages", count(&messages, &mut kept), messages.len());
+    let longer: Vec<_> =
+        messages.iter().cloned().chain([message(0, 90), message(1, 100)]).collect();
+    let next = count.clone();
+    vec![
+        step("tokens: first 128 K", move || {
+            black_box(count(black_box(&messages), &mut Kept::default()));
+        }),
+        step("tokens: next of 128 K", move || {
+            black_box(next(black_box(&longer), &mut kept.clone()));
+        }),
+    ]
 }

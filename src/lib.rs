@@ -31,7 +31,7 @@
 //! # What holds everywhere
 //!
 //! - A module knows only those before it in the list below; `tests/tidy.rs` checks it. Only [`gateway`] and [`server`]
-//!   know `pingora_proxy`; only [`config`] knows YAML; only [`config`], [`ledger`], [`reload`] and [`cli`] touch files.
+//!   know `pingora_proxy`; only [`config`] knows YAML; only [`config`], [`ledger`], [`reload`], [`cli`] and a chat's model folder touch files.
 //! - [`wire`] is pure: bytes in, values out. It knows no socket, no clock and no Pingora.
 //! - A body is never parsed into a tree and never written anew: the model's name, and the question for usage, are spliced in
 //!   where they must be (`gateway/edits.rs`).
@@ -111,6 +111,8 @@ pub mod upstream;
 pub mod routing;
 
 pub mod access;
+
+pub mod chat;
 
 pub mod answers;
 
