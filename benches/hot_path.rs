@@ -324,8 +324,8 @@ fn tokens() -> Vec<Step> {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chat/model").into();
     let folder = std::env::var_os("BENCH_MODEL").unwrap_or(own);
     let counter = Arc::new(Counter::load(folder.as_ref()).unwrap());
-    let text =
-        include_str!("../README.md").to_owned() + include_str!("../tests/chat/recorded.json");
+    let russian = "Шлюз передаёт запросы на узлы, а узлы отвечают токенами. Сколько их будет, заранее не знает никто. ";
+    let text = include_str!("../README.md").to_owned() + &russian.repeat(200);
     let text: Vec<char> = text.chars().collect();
     let message = |at: usize, length: usize| {
         let begin = at * length % (text.len() - length);

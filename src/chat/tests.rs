@@ -1,7 +1,5 @@
 //! Counts as vLLM tells them, and that no shortcut changes one.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -18,9 +18,6 @@ use super::pieces::Cutter;
 use super::template::Template;
 use super::words::Words;
 
-/// A shorter piece is counted sooner than it is looked for.
-const REMEMBERED_BYTES_MIN: usize = 24;
-
 /// Pieces that a session remembers: two of each message in a very long conversation, 40 KB.
 const REMEMBERED_MAX: usize = 2_000;
 
@@ -98,21 +95,18 @@ impl Counter {
         let (mut sum, mut now, mut new) = (0, Vec::new(), Vec::new());
         for piece in self.cutter.pieces(&prompt) {
             let id = kept.id(piece);
-            match kept.count(id).filter(|_| piece.len() >= REMEMBERED_BYTES_MIN) {
+            match kept.count(id) {
                 Some(count) => {
                     sum += u64::from(count);
                     now.push((id, count));
                 }
-                None => new.push(piece),
+                None => new.push((id, piece)),
             }
         }
-        for (piece, count) in new.iter().zip(self.counts(&new)?) {
+        let pieces: Vec<&str> = new.iter().map(|(_, piece)| *piece).collect();
+        for ((id, _), count) in new.iter().zip(self.counts(&pieces)?) {
             sum += count;
-            if piece.len() >= REMEMBERED_BYTES_MIN
-                && let Ok(count) = u32::try_from(count)
-            {
-                now.push((kept.id(piece), count));
-            }
+            now.extend(u32::try_from(count).map(|count| (*id, count)));
         }
         kept.renew(now);
         Ok(sum)
@@ -123,7 +117,8 @@ impl Counter {
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = (bytes / THREAD_BYTES_MIN).min(cores).min(THREADS_MAX);
-        if threads < 2 {
+        // A regular expression gives a very long text up by a panic: there it must be on a thread of its own.
+        if bytes < 2 * THREAD_BYTES_MIN {
             return pieces.iter().map(|piece| self.tokens(piece)).collect();
         }
         thread::scope(|scope| {
@@ -166,7 +161,7 @@ fn share_of(pieces: &[&str], bytes: usize) -> usize {
     full.map_or(pieces.len(), |last| last + 1)
 }
 
-/// What a session keeps between counts: 24 bytes for each long piece of its last prompt.
+/// What a session keeps between counts: 24 bytes for each piece of its last prompt.
 ///
 /// A piece is known by a hash of its text, with a seed that nobody outside knows: no text can be made that passes for another.
 #[derive(Clone, Serialize, Deserialize)]
