@@ -337,8 +337,8 @@ fn tokens() -> Vec<Step> {
     let count = move |messages: &[Message], kept: &mut Kept| {
         counter.count(&Conversation { messages, extra: &none }, kept).unwrap()
     };
-    let of_100 = count(&history(100), &mut Kept::default());
-    let length = usize::try_from(100 * TOKENS / of_100).unwrap();
+    let of_1000 = count(&history(1_000), &mut Kept::default());
+    let length = usize::try_from(1_000 * TOKENS / of_1000).unwrap();
     let messages = history(length);
     let mut kept = Kept::default();
     println!("tokens: {} in {} messages", count(&messages, &mut kept), messages.len());
