@@ -18,7 +18,7 @@
 //! # A request's way
 //!
 //! [`Gateway`](gateway::Gateway) implements Pingora's `ProxyHttp`. `request_filter` calls `admit` (`gateway/admit.rs`),
-//! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → authenticate → route →
+//! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → chat sessions → authenticate → route →
 //! scope → timeout → body → model → stored response → upstream → limits of the key. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
 //! a place at the best node (`gateway/node.rs`, [`upstream::balance`]; by its session or its prompt where that is asked for,
 //! `gateway/affinity.rs`; in line where all are full, `gateway/queued.rs`), `upstream_request_filter` writes the head that the
@@ -27,6 +27,11 @@
 //! `upstream_response_filter` judges the status; `gateway/passing.rs` decides what goes to the client, and from when on no
 //! other node can take the place of this one; `error_while_proxy` decides whether there is another try; `fail_to_proxy`
 //! tells the client what cannot be mended; `logging` counts the request, settles its limits and writes its row ([`ledger`]) and its line.
+//!
+//! Two dialects lie on that way, not beside it. A question of a chat session (`gateway/chats/`, [`chat`]) becomes the chat that a node is
+//! asked for before anything else looks at it, and its answer is told in short as it leaves. A request to Ollama
+//! (`gateway/dialect.rs`, [`wire::ollama`]) is translated as the last thing before it goes up, and its answer as the first thing
+//! when it comes: retries, limits, usage, guards see OpenAI's API alone. Both may hold of one request.
 //!
 //! # What holds everywhere
 //!
@@ -84,6 +89,9 @@
 //! - **Schemas from the structs** that read the files (schemars), so that an editor and the gateway never disagree on a field.
 //! - **`chat` asks through Pingora's connector**, as probes do: no second client of HTTP, and Ctrl-C drops a future, which closes
 //!   its connection at once.
+//! - **A session is taken for one request at a time**, as a guard: whatever ends the request gives it back as it was, and only a whole
+//!   answer changes it. In Redis it is a lease, and what became of it is written only where nobody else has written since.
+//! - **What a session keeps of its node's key is sealed with its id**, which nobody keeps: who reads the store reads no key.
 //! - **`explain` is the code that serves**: a choice carries its reason as a plain word, and a test sends what it explains.
 //! - **A prompt is counted in pieces** ([`chat::tokens`]): rendered whole, by the model's own template, and cut at special tokens, where its
 //!   tokenizer cuts too. So the sum is exact, and what a session counted before is looked up.

@@ -3,6 +3,7 @@
 mod ledger;
 mod limit_store;
 mod nodes;
+mod sessions;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,9 +16,10 @@ use prometheus::{
 };
 
 pub use ledger::LedgerSeries;
-pub use limit_store::LimitStoreMetrics;
+pub use limit_store::{LimitStoreMetrics, RedisMetrics};
 use nodes::NodeSeries;
 pub use nodes::{NodeReading, Reading, Readings};
+pub use sessions::SessionMetrics;
 
 /// vLLM 0.32's own buckets for whole requests (`vllm/v1/metrics/buckets.py`), so that panels overlay, with three below
 /// for answers that need no model.

@@ -63,6 +63,17 @@ pub enum Refusal {
     Exceeded(Exceeded),
     /// Nobody knows how much the key has asked for.
     LimitsUnavailable,
+    /// No session of that id, or none any more.
+    SessionNotFound,
+    /// Too many requests of that session wait for one another, or one has waited for too long.
+    SessionBusy,
+    /// No session can be had: why.
+    SessionsUnavailable(&'static str),
+    /// Too many wrong keys came from there.
+    TooManyAttempts {
+        /// Until the next may be tried.
+        wait: Duration,
+    },
     /// All the memory for request bodies is taken.
     Overloaded,
     /// Every node has as much to do as it may, and waiting would take too long.
@@ -133,13 +144,17 @@ impl Refusal {
             Self::RouteNotFound
             | Self::ModelNotFound(_)
             | Self::ModelElsewhere(_)
+            | Self::SessionNotFound
             | Self::ResponseNotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Exceeded(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Exceeded(_) | Self::SessionBusy | Self::TooManyAttempts { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::LimitsUnavailable
+            | Self::SessionsUnavailable(_)
             | Self::Overloaded
             | Self::Busy { .. }
             | Self::Draining
@@ -168,6 +183,10 @@ impl Refusal {
             Self::ClientTooSlow => "request_timeout",
             Self::Exceeded(exceeded) => exceeded.code(),
             Self::LimitsUnavailable => "limits_unavailable",
+            Self::SessionNotFound => "session_not_found",
+            Self::SessionBusy => "session_busy",
+            Self::SessionsUnavailable(_) => "sessions_unavailable",
+            Self::TooManyAttempts { .. } => "too_many_attempts",
             Self::Overloaded | Self::Busy { .. } => "overloaded",
             Self::Draining => "draining",
             Self::NoHealthyNode { .. } => "no_healthy_node",
@@ -187,6 +206,7 @@ impl Refusal {
             }
             Self::ResponseNotFound { previous: false, .. } => Some("response_id"),
             Self::ResponseNotFound { previous: true, .. } => Some("previous_response_id"),
+            Self::SessionNotFound | Self::SessionBusy => Some("session_id"),
             Self::Malformed { param, .. } => *param,
             _ => None,
         }
@@ -232,6 +252,14 @@ impl Refusal {
                 "The limits of this API key cannot be looked up at the moment. Try again shortly."
                     .into()
             }
+            Self::SessionNotFound => "There is no such session, or it has expired.".into(),
+            Self::SessionBusy => {
+                "Other requests of this session come before this one. Try again later.".into()
+            }
+            Self::SessionsUnavailable(why) => (*why).into(),
+            Self::TooManyAttempts { .. } => {
+                "Too many wrong keys came from your address. Try again later.".into()
+            }
             Self::Overloaded => "The gateway holds as much as it may. Try again shortly.".into(),
             Self::Busy { .. } => {
                 "Every node has as much to do as it may. Try again shortly.".into()
@@ -253,9 +281,12 @@ impl Refusal {
     /// Seconds for `Retry-After`, where coming back helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::LimitsUnavailable | Self::Overloaded | Self::Draining => {
-                Some(RETRY_AFTER_SECONDS)
-            }
+            Self::LimitsUnavailable
+            | Self::SessionBusy
+            | Self::SessionsUnavailable(_)
+            | Self::Overloaded
+            | Self::Draining => Some(RETRY_AFTER_SECONDS),
+            Self::TooManyAttempts { wait } => Some(whole_seconds(*wait)),
             Self::NoHealthyNode { wait } => Some(whole_seconds(wait.unwrap_or_default())),
             Self::Busy { wait } => Some(whole_seconds(*wait)),
             Self::Exceeded(exceeded) => Some(whole_seconds(exceeded.wait)),

@@ -3,6 +3,8 @@
 //! The services run on the caller's runtime, on sockets that the caller bound: `serve`, `demo` and the tests all start
 //! the gateway this way. Pingora's own `Server` is not used: its SIGTERM sleeps for the whole grace period.
 
+mod chats;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
@@ -30,7 +32,9 @@ use crate::access::passes::Passes;
 use crate::access::redis::{self, Redis};
 use crate::access::store::{Memory, Shared, Store};
 use crate::admin::Admin;
-use crate::config::{RateLimitStore, Settings, Source, authorities, secret};
+use crate::chat::sessions::Sessions;
+use crate::chat::tokens::Unusable;
+use crate::config::{RedisUrl, Settings, Source, StoreKind, authorities, secret};
 use crate::gateway::{
     AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot, Writers,
 };
@@ -98,7 +102,10 @@ pub enum CannotStart {
         /// What the system says.
         error: io::Error,
     },
-    /// The store of limits.
+    /// The tokenizer of `session_model`.
+    #[error("session_model: {0}")]
+    Tokenizer(#[from] Unusable),
+    /// A store.
     #[error("redis_url: {0}")]
     Redis(#[from] ::redis::RedisError),
     /// No randomness.
@@ -115,6 +122,7 @@ pub struct Server {
     /// What is under way.
     pub drain: Arc<Drain>,
     store: Arc<Store>,
+    sessions: Option<Arc<Sessions>>,
     reload: mpsc::Sender<()>,
     stop_accepting: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -153,6 +161,8 @@ impl Server {
         let clock = Clock::start();
         let (ledger, ledger_writer) = ledger(&settings, &metrics)?;
         let (store, redis_work) = store(&settings, clock, &metrics)?;
+        let chats = chats::start(&settings, &metrics)?;
+        let sessions = chats.as_ref().map(|(sessions, _)| sessions.clone());
         let gateway = Gateway {
             live: live.clone(),
             limits: limits(&settings),
@@ -169,6 +179,7 @@ impl Server {
             retries: RetryBudget::new(Instant::now()),
             store: store.clone(),
             passes: passes(&settings)?,
+            sessions,
         };
         let (stop_accepting, stopping) = watch::channel(false);
         let (reload, asked) = mpsc::channel(1);
@@ -193,10 +204,14 @@ impl Server {
         tasks.spawn(follow_names(live.clone()));
         tasks.spawn(forget_idle_keys(live.clone(), clock));
         redis_work.into_iter().for_each(|work| drop(tasks.spawn(work.run())));
+        let sessions = chats.map(|(sessions, work)| {
+            tasks.spawn(work.run());
+            sessions
+        });
         let (access_log, log_writer) = access_log;
         let threads = log_writer.into_iter().chain(ledger_writer).collect();
         let writers = Some(Writers { log: access_log, ledger, threads });
-        Ok(Self { live, metrics, drain, store, reload, stop_accepting, tasks, writers })
+        Ok(Self { live, metrics, drain, store, sessions, reload, stop_accepting, tasks, writers })
     }
 
     /// Reads the configuration anew, soon.
@@ -220,6 +235,9 @@ impl Server {
         // A request of HTTP/2 has ended when its last frame is handed to its connection, which has yet to write it.
         tokio::time::sleep(LAST_FRAMES).await;
         self.store.flush().await;
+        if let Some(sessions) = &self.sessions {
+            sessions.store.flush().await;
+        }
         self.tasks.shutdown().await;
         if let Some(writers) = self.writers.take() {
             let _written = tokio::task::spawn_blocking(|| writers.finish()).await;
@@ -270,16 +288,20 @@ fn store(
 ) -> Result<(Arc<Store>, Option<redis::Work>), CannotStart> {
     let memory = Memory::new(clock);
     let url = match (settings.rate_limit_store, &settings.redis_url) {
-        (RateLimitStore::Redis, Some(url)) => url,
+        (StoreKind::Redis, Some(url)) => url,
         _ => return Ok((Arc::new(Store::Memory(memory)), None)),
     };
-    let authorities = settings.ca_file.as_deref().map(authorities::read).transpose()?;
-    let client = redis::client(url, authorities)?;
+    let client = redis_client(settings, url)?;
     let metrics = metrics.of_limit_store()?;
     let instead = (settings.on_store_error, settings.replicas);
-    let (redis, work) = Redis::new(client, metrics.clone(), instead.0.word())?;
+    let (redis, work) = Redis::new(client, metrics.redis.clone(), instead.0.word())?;
     let store = Store::Shared(Shared::new(redis.clone(), instead, memory, metrics));
     Ok((Arc::new(store), Some(work)))
+}
+
+fn redis_client(settings: &Settings, url: &RedisUrl) -> Result<::redis::Client, CannotStart> {
+    let authorities = settings.ca_file.as_deref().map(authorities::read).transpose()?;
+    Ok(redis::client(url, authorities)?)
 }
 
 /// As Pingora wants it.

@@ -55,6 +55,11 @@ impl Key {
         }
     }
 
+    /// Who has a node's own key: what that opens, and no limit.
+    pub fn of_node() -> Self {
+        Self { name: "node-key".into(), admin: false, ..Self::anyone() }
+    }
+
     /// True where the key may use `model`.
     pub fn allows(&self, model: &str) -> bool {
         match &self.models {
@@ -77,6 +82,13 @@ impl Key {
 /// The text of a credential as presented. Its `Debug` shows nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Presented<'r>(&'r [u8]);
+
+impl<'r> Presented<'r> {
+    /// A key in the body of a request.
+    pub fn in_body(key: &'r str) -> Self {
+        Self(key.as_bytes())
+    }
+}
 
 impl fmt::Debug for Presented<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -77,7 +77,9 @@ impl Health {
                     Kind::Vllm => {
                         health.probes.push(Probe { upstream: upstream.clone(), route: None });
                     }
-                    Kind::Generic | Kind::OpenAi => health.watched.push(upstream.clone()),
+                    Kind::Generic | Kind::OpenAi | Kind::Ollama => {
+                        health.watched.push(upstream.clone())
+                    }
                 }
             }
         }

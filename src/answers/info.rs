@@ -5,9 +5,12 @@ use serde_json::json;
 
 use super::Answer;
 
-/// `GET /`: name, version, and where to go from here.
-pub fn about() -> Answer {
-    let endpoints = [
+/// Those of chat sessions.
+const OF_SESSIONS: [&str; 4] = ["/init_session", "/set_system_prompt", "/chat", "/stop_session"];
+
+/// `GET /`: name, version, and where to go from here. `sessions`: there are chat sessions.
+pub fn about(sessions: bool) -> Answer {
+    let mut endpoints = vec![
         "/v1/models",
         "/v1/chat/completions",
         "/v1/completions",
@@ -18,6 +21,7 @@ pub fn about() -> Answer {
         "/livez",
         "/readyz",
     ];
+    endpoints.extend(OF_SESSIONS.iter().filter(|_| sessions));
     let body = json!({
         "name": "sluice",
         "version": env!("CARGO_PKG_VERSION"),

@@ -1,6 +1,7 @@
 //! What the gateway answers itself: values, written to nobody here.
 
 pub mod authz;
+pub mod chats;
 pub mod health;
 pub mod info;
 pub mod models;

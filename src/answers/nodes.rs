@@ -82,6 +82,7 @@ impl Order<'_> {
             body: self.body.clone(),
             // What acts on a node cannot be sent on a connection that may be closed, as it must not be sent twice.
             again: *self.method == Method::GET,
+            key: None,
         };
         let answer = client.ask(upstream, node, &question, self.limit).await;
         node.schedule.hurry();

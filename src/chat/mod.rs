@@ -1,19 +1,31 @@
-//! Chat sessions: messages of a conversation, and how many tokens the prompt has that a node makes of them.
+//! Chat sessions (SPEC 8): what was said, who may go on with it, where it is kept, and how much of it fits a prompt, whose tokens are
+//! counted as its node does.
 
+pub mod attempts;
 mod content;
+pub mod counting;
 mod folder;
+pub mod id;
+pub mod memory;
 mod merges;
 mod pieces;
 mod python;
+mod scripts;
+pub mod session;
+pub mod sessions;
+pub mod shared;
+pub mod store;
 mod template;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+mod turn;
+pub mod window;
 mod words;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Who speaks.
@@ -34,7 +46,7 @@ pub struct Message {
     /// Who speaks.
     pub role: Role,
     /// What is said.
-    #[serde(rename = "content", serialize_with = "write_text", deserialize_with = "read_text")]
+    #[serde(rename = "content")]
     pub text: Arc<str>,
 }
 
@@ -46,12 +58,4 @@ pub struct Conversation<'a> {
     /// What else of the body of `/v1/chat/completions` changes a prompt: `tools`, `chat_template_kwargs`, `documents`,
     /// `reasoning_effort` and such. Other fields are not looked at.
     pub extra: &'a Map<String, Value>,
-}
-
-fn write_text<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(text)
-}
-
-fn read_text<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
-    String::deserialize(from).map(Arc::from)
 }

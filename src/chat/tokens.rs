@@ -182,6 +182,11 @@ impl Default for Kept {
 }
 
 impl Kept {
+    /// What it takes beside itself, in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.counts)
+    }
+
     fn id(&self, piece: &str) -> Id {
         let hash = xxh3_128_with_seed(piece.as_bytes(), self.seed).to_le_bytes();
         let half = |at: usize| hash[at..at + 8].try_into().map_or(0, u64::from_le_bytes);

@@ -41,6 +41,7 @@ pub(super) fn run(demo: Demo) -> Result<(), Failed> {
     let mut settings = Settings::resolve(&SettingsArgs::default(), &nothing, NO_FOLDER.as_ref())?;
     settings.listen = demo.listen;
     settings.admin_listen = demo.admin_listen;
+    settings.sessions = true;
     logging::start(&settings);
     runtime(0)?.block_on(demonstrate(demo, settings))
 }

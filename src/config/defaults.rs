@@ -54,6 +54,10 @@ pub const QUEUE_MAX: u64 = 100_000;
 /// Requests under way at one node: more than any engine has slots.
 pub const IN_FLIGHT_MAX: u64 = 1_000_000;
 
+/// Options by which Ollama loads a model anew: seconds for everybody who uses it (`api/types.go`, `Runner`).
+pub const LOAD_OPTIONS: [&str; 6] =
+    ["num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"];
+
 /// What names a session for `consistent_hash`: as the routers of vLLM and SGLang have it.
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-id");
 
@@ -83,6 +87,10 @@ pub const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Worker threads that may be asked for: beyond any machine in use.
 pub const THREADS_MAX: u64 = 1_024;
+/// Tokens of a prompt that may be configured: beyond any model's context.
+pub const TOKENS_MAX: u64 = 1_000_000_000;
+/// Chat sessions in memory that may be configured: 100 million idle ones would fill any machine.
+pub const SESSIONS_MAX: u64 = 100_000_000;
 /// Gateways that may share one Redis: beyond any that do.
 pub const REPLICAS_MAX: u64 = 10_000;
 /// Largest byte count that may be configured (1 TiB): beyond any machine in use.

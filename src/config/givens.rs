@@ -79,6 +79,11 @@ impl Givens {
         given.is_some_and(|given| matches!(given.origin, Some(Origin::File(_))))
     }
 
+    /// Whether anybody says what the setting `name` is.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|given| given.origin.is_some())
+    }
+
     /// The value of the setting `name`, or its fault recorded.
     pub(super) fn read<T>(
         &mut self,

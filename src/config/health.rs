@@ -25,6 +25,7 @@ fn usual_path(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Vllm => Some("/health"),
         Kind::OpenAi => Some("/v1/models"),
+        Kind::Ollama => Some("/api/version"),
         Kind::Generic => None,
     }
 }

@@ -18,9 +18,6 @@ use crate::names::{KeyName, UpstreamName};
 
 /// Variables that bring upstreams.
 const UPSTREAM_VARIABLES: [&str; 3] = ["LLM_SERVER_URL", "VLLM_BASE_URL", "OLLAMA_BASE_URL"];
-/// Variables that switch chat sessions on.
-const SESSION_VARIABLES: [&str; 3] =
-    ["VLLM_MODEL_NAME", "MAX_CONTEXT_TOKENS", "SESSION_TTL_SECONDS"];
 /// The key of upstreams that no file names.
 pub(super) const NODE_KEY: &str = "VLLM_API_KEY";
 /// The name of the upstream of `--backend`.
@@ -65,21 +62,11 @@ fn add_key(
     keys.add(key, &Places { name: at, secret: at }, report);
 }
 
-/// Warns of what is not there.
-pub(super) fn unserved(environment: &Environment, has_file: bool, warnings: &mut Vec<String>) {
-    let set = |names: &[&'static str]| -> Vec<&'static str> {
-        names.iter().copied().filter(|name| environment.get(name).is_some()).collect()
-    };
-    for name in set(&SESSION_VARIABLES) {
-        warnings.push(format!("{name}: chat sessions are not served by this version yet"));
-    }
-    if has_file {
-        for name in set(&UPSTREAM_VARIABLES) {
-            warnings.push(format!("{name} is not used: `routes.yaml` says where requests go"));
-        }
-    } else if environment.get("OLLAMA_BASE_URL").is_some() {
-        warnings.push("OLLAMA_BASE_URL: Ollama is not served by this version yet".to_owned());
-    }
+/// Warns of upstreams that count only where no file has any.
+pub(super) fn unused(environment: &Environment, warnings: &mut Vec<String>) {
+    let set = UPSTREAM_VARIABLES.iter().filter(|name| environment.get(name).is_some());
+    let warning = |name| format!("{name} is not used: `routes.yaml` says where requests go");
+    warnings.extend(set.map(warning));
 }
 
 /// Adds the upstream of `--backend`, with the preset of vLLM.
@@ -98,7 +85,7 @@ pub(super) fn backend(
         let mut seen = HashSet::new();
         nodes.retain(|node| seen.insert(node.clone()));
         routes.declare(Declared::Flag("--backend"));
-        add_vllm(BACKEND, nodes, credential, routes);
+        add_nodes((BACKEND, Kind::Vllm), nodes, credential, routes);
     }
     let unused = UPSTREAM_VARIABLES.iter().filter(|name| environment.get(name).is_some());
     unused.map(|name| format!("{name} is not used: `--backend` says where requests go")).collect()
@@ -128,7 +115,15 @@ pub(super) fn upstreams(
         let credential = vllm_key(environment, report);
         if let Some(node) = url(text, &at, NodeUrl::parse(text), report) {
             routes.declare(Declared::Variable("VLLM_BASE_URL"));
-            add_vllm("vllm", vec![node], credential, routes);
+            add_nodes(("vllm", Kind::Vllm), vec![node], credential, routes);
+        }
+    }
+    if let Some(text) = environment.get("OLLAMA_BASE_URL") {
+        any = true;
+        let at = At::Root.key("OLLAMA_BASE_URL");
+        if let Some(node) = url(text, &at, NodeUrl::parse(text), report) {
+            routes.declare(Declared::Variable("OLLAMA_BASE_URL"));
+            add_nodes(("ollama", Kind::Ollama), vec![node], None, routes);
         }
     }
     any
@@ -152,13 +147,14 @@ fn vllm_key(environment: &Environment, report: &mut Report) -> Option<Credential
     report.take_secret(&At::Root.key(NODE_KEY), credential)
 }
 
-fn add_vllm(
-    name: &str,
+/// An upstream with the preset of vLLM.
+fn add_nodes(
+    (name, kind): (&str, Kind),
     nodes: Vec<NodeUrl>,
     credential: Option<Credential>,
     routes: &mut Routes<'_>,
 ) {
-    let upstream = with_defaults(UpstreamName::from(name), Kind::Vllm, Nodes::Listed(nodes));
+    let upstream = with_defaults(UpstreamName::from(name), kind, Nodes::Listed(nodes));
     let index = routes.add_upstream(super::UpstreamConfig { credential, ..upstream });
     routes.add_preset(presets::vllm(), index, &[]);
 }

@@ -157,8 +157,9 @@ impl<'a> Assembly<'a> {
             self.config.default_upstream =
                 legacy::default_upstream(self.environment, &upstreams, report);
         }
-        let warnings = &mut self.config.warnings;
-        legacy::unserved(self.environment, has_file, warnings);
+        if has_file {
+            legacy::unused(self.environment, &mut self.config.warnings);
+        }
         self.config.upstreams = upstreams.list;
         self.warn_of_idle_upstreams();
     }

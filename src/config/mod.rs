@@ -48,7 +48,7 @@ pub use load::{KEYS_FILE, ROUTES_FILE, Source, Texts, load, parse};
 pub use places::Places;
 pub use problem::{Location, Origin, Problem, Problems};
 pub use report::nearest;
-pub use setting_values::{CorsOrigins, LogFormat, OnStoreError, RateLimitStore, RedisUrl};
+pub use setting_values::{CorsOrigins, LogFormat, OnStoreError, RedisUrl, StoreKind};
 pub use settings::{SETTINGS, Setting, Settings, SettingsArgs, settings_table};
 pub use upstreams::{ReadFile, with_defaults};
 
@@ -92,6 +92,8 @@ pub enum Kind {
     OpenAi,
     /// vLLM: also has `/health`, `/metrics`, `/tokenize`.
     Vllm,
+    /// Ollama: spoken to in its own API.
+    Ollama,
 }
 
 /// Nodes that serve the same thing.
@@ -125,6 +127,8 @@ pub struct UpstreamConfig {
     pub http2: bool,
     /// Tries in all, at least 1.
     pub attempts: usize,
+    /// Options of Ollama's that load a model anew, and that clients may set nevertheless.
+    pub load_options: Vec<String>,
     /// Where it comes from.
     pub declared: Declared,
 }
@@ -136,6 +140,7 @@ impl Kind {
             Self::Generic => "generic",
             Self::OpenAi => "openai",
             Self::Vllm => "vllm",
+            Self::Ollama => "ollama",
         }
     }
 }
@@ -229,6 +234,11 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// `key` as nodes are mostly shown one; none where it is no key.
+    pub fn bearer(key: &str) -> Option<Self> {
+        values::credential(http::header::AUTHORIZATION, "Bearer ", key).ok()
+    }
+
     /// True where `text` holds the key.
     pub fn is_told_by(&self, text: &[u8]) -> bool {
         // Most headers are shorter than a key: a look at the length is enough.

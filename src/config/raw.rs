@@ -68,8 +68,8 @@ pub(super) struct RawRoute {
 #[serde(deny_unknown_fields, expecting = "a map with `nodes`")]
 #[schemars(rename = "Upstream", transform = schema::one_of_each)]
 pub(super) struct RawUpstream {
-    /// What may be assumed of each node. `vllm` also has /health, /metrics, /tokenize; `openai` speaks OpenAI's API; of
-    /// `generic` (default) nothing is assumed.
+    /// What may be assumed of each node. `vllm` also has /health, /metrics, /tokenize; `openai` speaks OpenAI's API; `ollama` is spoken
+    /// to in its own API; of `generic` (default) nothing is assumed.
     #[schemars(with = "Option<forms::KindWord>")]
     pub(super) kind: Option<String>,
     /// Where they are: `[http://gpu-0:8000, http://gpu-1:8000]`. May end in a path: `https://api.example.com/v1/openai`.
@@ -115,6 +115,9 @@ pub(super) struct RawUpstream {
     pub(super) http2: Option<Written<bool>>,
     /// Whether a request that failed before its first byte is sent again.
     pub(super) retry: Option<RawRetry>,
+    /// Of `ollama`: options that load a model anew, and that clients may set nevertheless: `[num_ctx]`. Default: none.
+    #[schemars(with = "Option<Vec<forms::LoadOption>>")]
+    pub(super) load_options: Option<Vec<Value>>,
 }
 
 /// How long a node is waited for.

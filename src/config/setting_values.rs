@@ -11,10 +11,10 @@ use log::LevelFilter;
 use redis::Client;
 
 use super::address::Address;
-use super::defaults::{BYTES_MAX, REPLICAS_MAX, THREADS_MAX, WAIT_MAX};
+use super::defaults::{BYTES_MAX, REPLICAS_MAX, SESSIONS_MAX, THREADS_MAX, TOKENS_MAX, WAIT_MAX};
 use super::givens::Given;
 use super::report::Fault;
-use super::values::{duration, one_of, wait, whole};
+use super::values::{duration, one_of, wait, whole, within};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +38,12 @@ pub enum CorsOrigins {
     List(Vec<HeaderValue>),
 }
 
-/// Where it is counted what keys take.
+/// Where something is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateLimitStore {
+pub enum StoreKind {
     /// In this process.
     Memory,
-    /// In Redis, for all gateways.
+    /// In Redis, for all gateways that share it.
     Redis,
 }
 
@@ -131,6 +131,37 @@ pub(super) fn wait_or_off(given: &Given) -> Result<Option<Duration>, Fault> {
     any_wait(given).map(|wait| Some(wait).filter(|wait| !wait.is_zero()))
 }
 
+/// A wait that must not be zero; a bare number counts seconds, as `SESSION_TTL_SECONDS` says.
+pub(super) fn seconds(given: &Given) -> Result<Duration, Fault> {
+    match given.text.parse() {
+        Ok(seconds) => {
+            let longest = WAIT_MAX.as_secs();
+            within(seconds, 1..=longest).map(Duration::from_secs)
+        }
+        Err(_) => wait(&given.text),
+    }
+}
+
+/// A number of tokens, at least 1.
+pub(super) fn tokens(given: &Given) -> Result<usize, Fault> {
+    size(whole(&given.text, 1..=TOKENS_MAX)?)
+}
+
+/// A number of things that are kept, at least 1.
+pub(super) fn count(given: &Given) -> Result<usize, Fault> {
+    size(whole(&given.text, 1..=SESSIONS_MAX)?)
+}
+
+/// A text, or nothing.
+pub(super) fn text(given: &Given) -> Result<Option<String>, Fault> {
+    Ok(Some(given.text.clone()).filter(|text| !text.is_empty()))
+}
+
+/// A text, which may be empty.
+pub(super) fn prompt(given: &Given) -> Result<String, Fault> {
+    Ok(given.text.clone())
+}
+
 /// 401 or 403.
 pub(super) fn invalid_key_status(given: &Given) -> Result<StatusCode, Fault> {
     one_of(&given.text, &[("401", StatusCode::UNAUTHORIZED), ("403", StatusCode::FORBIDDEN)])
@@ -183,8 +214,8 @@ pub(super) fn truth(given: &Given) -> Result<bool, Fault> {
 }
 
 /// `memory` or `redis`.
-pub(super) fn rate_limit_store(given: &Given) -> Result<RateLimitStore, Fault> {
-    let words = [("memory", RateLimitStore::Memory), ("redis", RateLimitStore::Redis)];
+pub(super) fn store_kind(given: &Given) -> Result<StoreKind, Fault> {
+    let words = [("memory", StoreKind::Memory), ("redis", StoreKind::Redis)];
     one_of(&given.text, &words)
 }
 

@@ -15,11 +15,14 @@ use super::raw::Written;
 use super::report::Fault;
 use super::secret;
 use super::setting_values::{
-    self as read, CorsOrigins, LogFormat, OnStoreError, RateLimitStore, RedisUrl,
+    self as read, CorsOrigins, LogFormat, OnStoreError, RedisUrl, StoreKind,
 };
 
 /// Settings whose values may hold a password: they are never shown.
 pub(super) const SECRETS: [&str; 1] = ["redis_url"];
+
+/// Who sets one of them wants sessions, as the service that had these alone (SPEC 8).
+const SESSION_SETTINGS: [&str; 3] = ["session_model", "max_context_tokens", "session_ttl"];
 
 /// One setting in all its spellings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,13 +143,30 @@ settings! {
     /// A file with the secret by which gateways take each other's `X-RateLimit-Checked`; none: each its own alone.
     authz_secret_file: Option<PathBuf> = "", read::path;
     /// Where it is counted what keys take: `memory`, each gateway for itself, or `redis`, all gateways together.
-    rate_limit_store: RateLimitStore = "memory", read::rate_limit_store, legacy "RATE_LIMIT_STORE";
-    /// That Redis: `redis://:password@host:6379/0`, or `rediss://` over TLS, certified by `ca_file` or the system's authorities.
+    rate_limit_store: StoreKind = "memory", read::store_kind, legacy "RATE_LIMIT_STORE";
+    /// The Redis of `rate_limit_store` and `session_store`: `redis://:password@host:6379/0`, or `rediss://` over TLS, certified by `ca_file` or the system's authorities.
     redis_url: Option<RedisUrl> = "", read::redis_url, legacy "REDIS_URL";
     /// What holds while Redis is away: `local`, each gateway counts for itself, up to its part of each limit; `allow` or `deny`, all are let in, or refused with 503.
     on_store_error: OnStoreError = "local", read::on_store_error;
     /// How many gateways share Redis: each has its part of a limit while it counts for itself.
     replicas: NonZeroU32 = "1", read::replicas;
+    /// Whether there are chat sessions: true or false. Also on where `session_model`, `max_context_tokens` or `session_ttl` is set.
+    sessions: bool = "false", read::truth,
+        flag(num_args = 0..=1, require_equals = true, default_missing_value = "true");
+    /// The model of sessions, as its node calls it. Where that is a folder with a tokenizer, prompts are counted by it, else by the node; none: the first model that a node lists.
+    session_model: Option<String> = "", read::text, legacy "VLLM_MODEL_NAME";
+    /// The longest prompt of a session, in tokens: the oldest questions and their answers are forgotten past it.
+    max_context_tokens: usize = "8000", read::tokens, legacy "MAX_CONTEXT_TOKENS";
+    /// How long a session is kept after its last request.
+    session_ttl: Duration = "600s", read::seconds, legacy "SESSION_TTL_SECONDS";
+    /// What sessions begin with, where a client has not set it.
+    session_system_prompt: String = "Ты — полезный ассистент. Отвечай точно и по существу.", read::prompt;
+    /// Where sessions are kept: `memory`, lost with this process, or `redis`, for all gateways.
+    session_store: StoreKind = "memory", read::store_kind;
+    /// Sessions that are kept in memory at once; past it no new one is begun.
+    max_sessions: usize = "100000", read::count;
+    /// All sessions in memory, in bytes; past it no new one is begun, and none grows.
+    max_session_bytes: usize = "268435456", read::bytes;
     /// Origins of web pages that may use the gateway, separated by commas, or `*`; none: no page may.
     cors_allow_origins: CorsOrigins = "", read::cors_origins, legacy "CORS_ALLOW_ORIGINS";
     /// What is logged: error, warn, info, debug or trace; Python's names are understood, too.
@@ -213,11 +233,13 @@ impl Settings {
             if let Some(Err(fault)) = settings.ledger.as_deref().map(read::place_of_file) {
                 givens.fault("ledger", fault);
             }
-            if settings.rate_limit_store == RateLimitStore::Redis && settings.redis_url.is_none() {
-                let hint = "set REDIS_URL, or `redis_url: redis://host:6379`";
-                let fault = Fault::with_hint("this needs `redis_url` as well", hint);
-                givens.fault("rate_limit_store", fault);
+            if settings.rate_limit_store == StoreKind::Redis && settings.redis_url.is_none() {
+                givens.fault("rate_limit_store", needs_redis());
             }
+            if settings.session_store == StoreKind::Redis && settings.redis_url.is_none() {
+                givens.fault("session_store", needs_redis());
+            }
+            settings.sessions |= SESSION_SETTINGS.iter().any(|name| givens.is_given(name));
             if settings.max_held_bytes < settings.max_body_bytes {
                 givens.fault("max_held_bytes", "this must be at least `max_body_bytes`".into());
             }
@@ -228,6 +250,11 @@ impl Settings {
             _ => Err(problems),
         }
     }
+}
+
+fn needs_redis() -> Fault {
+    let hint = "set REDIS_URL, or `redis_url: redis://host:6379`";
+    Fault::with_hint("this needs `redis_url` as well", hint)
 }
 
 /// All settings as a Markdown table, for the README.

@@ -8,9 +8,10 @@ use http::header::AUTHORIZATION;
 use serde_yaml::{Mapping, Value};
 
 use super::address::quotable;
+use super::defaults::LOAD_OPTIONS;
 use super::raw::{RawTimeouts, RawUpstream};
 use super::report::{At, Fault, Place, Report, did_you_mean, nearest};
-use super::typed::{Entry, typed};
+use super::typed::{Entry, texts, typed};
 use super::{
     Balance, Credential, Declared, Kind, NodeUrl, Nodes, Timeouts, UpstreamConfig, defaults, files,
     health, models, nodes, values,
@@ -159,6 +160,7 @@ pub fn with_defaults(name: UpstreamName, kind: Kind, nodes: Nodes) -> UpstreamCo
         keepalive_idle: defaults::KEEPALIVE_IDLE,
         http2: false,
         attempts: defaults::ATTEMPTS,
+        load_options: Vec::new(),
         declared: Declared::Named,
     }
 }
@@ -174,6 +176,7 @@ fn upstream(
     let nodes = nodes::read(&mut entry, at, report);
     let kind = kind_of(&entry, at, report);
     let health = health::read(&mut entry, kind, at, report);
+    let load_options = load_options(&mut entry, kind, at, report);
     let raw = entry.fields;
     let models = raw.models.map(|list| {
         let hint = "leave it out to ask the nodes";
@@ -219,6 +222,7 @@ fn upstream(
         keepalive_idle: keepalive.unwrap_or(defaults::KEEPALIVE_IDLE),
         http2: http2.unwrap_or_default(),
         attempts: attempts.map_or(Some(defaults::ATTEMPTS), |count| count.try_into().ok())?,
+        load_options,
         ..with_defaults(UpstreamName::from(name), kind?, nodes?)
     })
 }
@@ -232,13 +236,29 @@ fn kind_of(entry: &Entry<RawUpstream>, at: &At<'_>, report: &mut Report) -> Opti
 }
 
 fn kind(text: &str) -> Result<Kind, Fault> {
-    if text == "ollama" {
-        return Err("kind `ollama` is not served by this version yet".into());
+    let kinds = [Kind::Generic, Kind::OpenAi, Kind::Vllm, Kind::Ollama];
+    values::one_of(text, &kinds.map(|kind| (kind.word(), kind)))
+}
+
+/// Options that load a model anew, which clients may set.
+fn load_options(
+    entry: &mut Entry<RawUpstream>,
+    kind: Option<Kind>,
+    at: &At<'_>,
+    report: &mut Report,
+) -> Vec<String> {
+    let Some(list) = entry.fields.load_options.take() else { return Vec::new() };
+    let at = &at.key("load_options");
+    if kind.is_some_and(|kind| kind != Kind::Ollama) {
+        report.problem(at, "only nodes of `kind: ollama` have such options");
     }
-    values::one_of(
-        text,
-        &[("generic", Kind::Generic), ("openai", Kind::OpenAi), ("vllm", Kind::Vllm)],
-    )
+    let known = LOAD_OPTIONS.map(|name| (name, name));
+    let mut options = Vec::new();
+    for (index, text) in texts(list, at, report) {
+        let option = values::one_of(&text, &known);
+        options.extend(report.take(&at.index(index), &text, option).map(str::to_owned));
+    }
+    options
 }
 
 fn balance(text: &str) -> Result<Balance, Fault> {

@@ -13,7 +13,6 @@ use super::affinity;
 use super::ambiguous::refuse_ambiguous;
 use super::body;
 use super::context::{Forward, RequestContext, Way};
-use super::edits::Edits;
 use super::forward::{TRACE_PARENT, UP_REQUEST_ID};
 use super::model::read_named;
 use super::operate::Asked;
@@ -40,10 +39,16 @@ impl Gateway {
         refuse_ambiguous(session)?;
         self.answer_other_origins(session, ctx)?;
         // One shared text: the request's own stays with the session.
-        let uri = session.req_header().uri.clone();
+        let mut uri = session.req_header().uri.clone();
+        self.answer_open(session, ctx, uri.path()).await?;
+        let key = match self.open_session(session, ctx, &uri).await? {
+            Some(key) => {
+                uri = session.req_header().uri.clone();
+                key
+            }
+            None => self.authenticate(session, ctx)?,
+        };
         let path = uri.path();
-        self.answer_open(session, ctx, path).await?;
-        let key = self.authenticate(session, ctx)?;
         self.answer_in_process(session, ctx, (path, &key)).await?;
         let snapshot = ctx.snapshot.clone();
         let candidates = snapshot.table.candidates(&session.req_header().method, path)?;
@@ -51,7 +56,9 @@ impl Gateway {
         ctx.stored = Stored::of_target(candidates, &session.req_header().method, path);
         let (timeout, query) = self.timeout(session, uri.query())?;
         let (limit, share) = (self.limits.max_body_bytes, self.held.share());
-        ctx.body = body::read(session, limit, share, &mut ctx.body_progress).await?;
+        if ctx.chat.is_none() {
+            ctx.body = body::read(session, limit, share, &mut ctx.body_progress).await?;
+        }
         let named = read_named(session, ctx, (path, &key)).await?;
         if self.limits.log_prompts {
             affinity::note_for_log(ctx);
@@ -71,10 +78,12 @@ impl Gateway {
         forward.repeatable = !paths::operates(path);
         forward.notes_response = ctx.stored.is_noted();
         ctx.is_metered = key.limits.has_tokens() || self.ledger.is_on();
-        forward.edits = Edits::of(session, ctx, &chosen, &named)?;
+        forward.edits = self.edits(session, ctx, &chosen, &named)?;
         for chosen in fallbacks {
-            let edits = Edits::of(session, ctx, &chosen, &named)?;
-            forward.fallbacks.push_back(Way { chosen, edits });
+            // A way on which there is no such request is none.
+            if let Ok(edits) = self.edits(session, ctx, &chosen, &named) {
+                forward.fallbacks.push_back(Way { chosen, edits });
+            }
         }
         if forward.repeatable {
             self.take_quota(session, ctx, &key).await?;

@@ -1,6 +1,7 @@
 //! What of a node's answer has gone by.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use super::guard::Guard;
 use super::last_words::LastWords;
 use super::mask::Mask;
 use crate::wire::events::Tail;
+use crate::wire::ollama::Answer as Translation;
 use crate::wire::response_id::IdSearch;
 use crate::wire::usage::Tally;
 
@@ -32,6 +34,10 @@ pub(super) struct AnswerSoFar {
     pub(super) response_id: Option<IdSearch>,
     /// While it is not known what an error is about.
     pub(super) last_words: Option<LastWords>,
+    /// Into the client's dialect, where its node speaks another.
+    pub(super) translation: Option<Translation>,
+    /// The client of a session is told of it in other words, once it is whole.
+    pub(super) in_short: bool,
     /// What it says of its tokens, where somebody needs to know.
     pub(super) tally: Option<Tally>,
     /// Over a stream whose good end is known.
@@ -67,13 +73,15 @@ impl AnswerSoFar {
             true => IdSearch::in_events(),
             false => IdSearch::in_object(),
         });
-        self.last_words = (waits && !stream).then(LastWords::default);
-        let credential = forward.and_then(|forward| forward.route.upstream.credential.as_ref());
-        let told = credential.filter(|_| self.waiting >= 400);
-        self.mask = told.map(|credential| Mask::new(credential.key.clone()));
+        self.mask = None;
         if !waits {
             self.bind();
         }
+    }
+
+    /// `key` is blotted out where the answer is an error.
+    pub(super) fn hide(&mut self, key: &Arc<str>) {
+        self.mask = (self.waiting >= 400 || self.status >= 400).then(|| Mask::new(key.clone()));
     }
 
     /// The head is on its way to the client, if it was not yet.
@@ -92,6 +100,11 @@ impl AnswerSoFar {
     /// The client has all of the answer, or knows already that it broke.
     pub(super) fn is_over(&self) -> bool {
         self.guard.as_ref().is_some_and(Guard::is_over)
+    }
+
+    /// What the client gets is not what the node says.
+    pub(super) fn is_retold(&self) -> bool {
+        self.translation.is_some() || self.in_short
     }
 
     /// No other answer can take this one's place.

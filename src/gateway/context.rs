@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::answer::AnswerSoFar;
 use super::body::Progress;
+use super::chats::Chat;
 use super::cors;
 use super::downstream::{Downstream, Limits};
 use super::drain::InFlight;
@@ -22,6 +23,7 @@ use super::reply::{ANTHROPIC_REQUEST_ID, REQUEST_ID};
 use super::snapshot::Snapshot;
 use super::stored::Stored;
 use crate::access::keys::Key;
+use crate::config::Credential;
 use crate::ledger::Ledger;
 use crate::names::{ModelName, NodeId};
 use crate::refusal::{Dialect, Refusal};
@@ -75,6 +77,8 @@ pub struct RequestContext {
     /// Nothing is left to be noted.
     pub(super) closed: bool,
     pub(super) quota: Quota,
+    /// The question of a session that this is.
+    pub(super) chat: Option<Box<Chat>>,
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
     pub(super) tries: usize,
@@ -158,6 +162,7 @@ impl RequestContext {
             ledger,
             closed: false,
             quota: Quota::default(),
+            chat: None,
             max_tokens: None,
             forward: None,
             downstream: Downstream::default(),
@@ -205,11 +210,35 @@ impl RequestContext {
 
     /// The body as the node gets it.
     pub(super) fn pieces(&self) -> Option<Pieces> {
+        let edits = self.forward.as_ref().map(|forward| &forward.edits);
+        if let Some(translated) = edits.and_then(|edits| edits.translated.as_ref()) {
+            return translated.body.as_ref().map(|body| Pieces::whole(body.bytes.clone()));
+        }
         let body = &self.body.as_ref()?.bytes;
-        Some(match self.forward.as_ref().and_then(|forward| forward.edits.edit.as_ref()) {
+        Some(match edits.and_then(|edits| edits.edit.as_ref()) {
             Some(edit) => Pieces::edited(body, edit),
             None => Pieces::whole(body.clone()),
         })
+    }
+
+    /// What the node is shown: a key that the client has brought for it, or its upstream's.
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        let upstream = self.forward.as_ref().map(|forward| &forward.route.upstream);
+        self.brought_key().or_else(|| upstream.and_then(|upstream| upstream.credential.as_ref()))
+    }
+
+    /// The node's key that the client of a session has brought.
+    pub(super) fn brought_key(&self) -> Option<&Credential> {
+        self.chat.as_ref().and_then(|chat| chat.credential.as_ref())
+    }
+
+    /// Nobody will need the body again.
+    pub(super) fn let_body_go(&mut self) {
+        self.body = None;
+        let edits = self.forward.as_mut().map(|forward| &mut forward.edits);
+        if let Some(translated) = edits.and_then(|edits| edits.translated.as_mut()) {
+            translated.body = None;
+        }
     }
 
     /// Tries so far, without the one that met a pooled connection which its node had closed.

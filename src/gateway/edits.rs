@@ -1,9 +1,12 @@
-//! What of a request's body is written anew for its upstream: the model's name, and that the usage of a stream is to be told.
+//! What of a request's body is written anew for its upstream: the model's name, that the usage of a stream is to be told, or all
+//! of it, for nodes of another dialect.
 
 use http::Method;
 use pingora_proxy::Session;
 
+use super::Gateway;
 use super::context::RequestContext;
+use super::dialect::Translated;
 use super::model::Named;
 use crate::config::{Balance, Kind};
 use crate::refusal::Refusal;
@@ -20,29 +23,36 @@ pub(super) struct Edits {
     pub(super) edit: Option<Edit>,
     /// What of the usage that the answer tells its client did not ask for.
     pub(super) hidden: Option<Hidden>,
+    /// The request with that edit in the dialect of its nodes, where that is another one.
+    pub(super) translated: Option<Translated>,
 }
 
-impl Edits {
+impl Gateway {
     /// For the way that was chosen.
     ///
     /// # Errors
-    /// None that a request can cause.
-    pub(super) fn of(
+    /// Its nodes speak another dialect, in which there is no such request.
+    pub(super) fn edits(
+        &self,
         session: &Session,
         ctx: &RequestContext,
         chosen: &Chosen,
         named: &Named,
-    ) -> Result<Self, Refusal> {
-        let rename = rename(chosen, named)?;
-        let (Some((ask, hidden)), Some(body)) = (ask(session, ctx, chosen, named), &ctx.body)
-        else {
-            return Ok(Self { edit: rename, hidden: None });
-        };
-        let edit = match (rename, ask) {
-            (Some(rename), Some(ask)) => Some(Edit::joined(&body.bytes, rename, ask)),
-            (rename, ask) => rename.or(ask),
-        };
-        Ok(Self { edit, hidden: Some(hidden) })
+    ) -> Result<Edits, Refusal> {
+        let mut edits = Edits { edit: rename(chosen, named)?, ..Edits::default() };
+        if let (Some((ask, hidden)), Some(body)) = (ask(session, ctx, chosen, named), &ctx.body) {
+            edits.edit = match (edits.edit, ask) {
+                (Some(rename), Some(ask)) => Some(Edit::joined(&body.bytes, rename, ask)),
+                (rename, ask) => rename.or(ask),
+            };
+            edits.hidden = Some(hidden);
+        }
+        let (request, upstream) = (session.req_header(), &chosen.route.upstream);
+        if let Some(call) = upstream.call(&request.method, request.uri.path()) {
+            let translated = self.translate(ctx, (upstream, call), edits.edit.as_ref())?;
+            edits.translated = Some(translated);
+        }
+        Ok(edits)
     }
 }
 
@@ -75,7 +85,7 @@ fn ask(
         && is_needed(ctx, upstream);
     let each = match upstream.kind {
         Kind::Vllm => true,
-        Kind::OpenAi => false,
+        Kind::OpenAi | Kind::Ollama => false,
         Kind::Generic => return None,
     };
     may_tell.then(|| asked.for_usage(&body.bytes, each))?

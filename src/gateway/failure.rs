@@ -112,6 +112,10 @@ impl Gateway {
             return Err(forward::refused_answer(502, "an upgrade"));
         }
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+            if ctx.brought_key().is_some() {
+                ctx.failure = Some(Refusal::UnknownKey { status: self.limits.invalid_key_status });
+                return Err(forward::refused_answer(401, "the client's own key was refused"));
+            }
             if upstream.key_refused(true) {
                 log::error!(
                     "upstream `{}` refuses our key ({}): check its key in the configuration",

@@ -14,6 +14,7 @@ use super::context::RequestContext;
 use super::node;
 use super::reply::REQUEST_ID;
 use crate::refusal::Refusal;
+use crate::routing::table::target_of;
 use crate::upstream::{client, connection};
 use crate::wire::address::push_ip;
 use crate::wire::splice::Pieces;
@@ -139,9 +140,13 @@ pub(super) fn request(
     let no_route = || Error::explain(ErrorType::InternalError, "no route was chosen");
     let forward = ctx.forward.as_ref().ok_or_else(no_route)?;
     let no_node = || Error::explain(ErrorType::InternalError, "no node was chosen");
-    let (upstream, node) =
-        (&forward.route.upstream, ctx.place.as_ref().ok_or_else(no_node)?.node());
-    let target = forward.route.target(&forward.asked, node);
+    let node = ctx.place.as_ref().ok_or_else(no_node)?.node();
+    let translated = forward.edits.translated.as_ref();
+    let target = match translated {
+        // Its own API has no use for what a client adds to OpenAI's.
+        Some(translated) => target_of(&node.path_for(translated.path), None),
+        None => forward.route.target(&forward.asked, node),
+    };
     let no_target = |_| Error::explain(ErrorType::InternalError, "the node's path is none");
     let target = target.map_err(no_target)?;
     let from = session.req_header();
@@ -154,7 +159,7 @@ pub(super) fn request(
             headers.append(name.clone(), value.clone());
         }
     }
-    if let Some(credential) = &upstream.credential {
+    if let Some(credential) = ctx.credential() {
         headers.insert(credential.header.clone(), credential.value.clone());
     }
     headers.insert(UP_REQUEST_ID, ctx.id.of_try());
@@ -169,6 +174,9 @@ pub(super) fn request(
         }
     }
     say_who_asks(session, &mut headers);
+    if translated.is_some() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     match body {
         Some(pieces) => drop(headers.insert(header::CONTENT_LENGTH, pieces.len().into())),
         None if from.method == Method::POST => {
@@ -217,8 +225,7 @@ fn say_who_asks(session: &Session, headers: &mut HeaderMap) {
 /// Takes off what ends here, and adds what every answer has.
 pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
     let hops = of_one_hop(&head.headers);
-    let credential =
-        ctx.forward.as_ref().and_then(|forward| forward.route.upstream.credential.as_ref());
+    let credential = ctx.credential();
     let tells = |value: &HeaderValue| {
         credential.is_some_and(|credential| credential.is_told_by(value.as_bytes()))
     };

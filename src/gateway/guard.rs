@@ -49,6 +49,11 @@ impl Guard {
         self.over || self.end.is_over()
     }
 
+    /// What has come is a whole answer.
+    pub(super) fn is_well(&self) -> bool {
+        !self.over && self.end.is_well()
+    }
+
     /// Leaves of a piece what may pass; says how the node has failed, if it has.
     fn watch(
         &mut self,

@@ -9,8 +9,10 @@ mod ambiguous;
 mod answer;
 mod authz;
 mod body;
+mod chats;
 mod context;
 mod cors;
+mod dialect;
 mod downstream;
 mod drain;
 mod edits;
@@ -61,6 +63,7 @@ pub use writers::Writers;
 use crate::access::keys::Fingerprints;
 use crate::access::passes::Passes;
 use crate::access::store::Store;
+use crate::chat::sessions::Sessions;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
@@ -103,6 +106,8 @@ pub struct Gateway {
     pub store: Arc<Store>,
     /// For requests that were counted before they come.
     pub passes: Passes,
+    /// Chat sessions, where there are any.
+    pub sessions: Option<Arc<Sessions>>,
 }
 
 #[async_trait]
@@ -200,7 +205,7 @@ impl ProxyHttp for Gateway {
         }
         if !ctx.may_send_again() && !ctx.may_be_stale() {
             // What is still to be sent is in the stand-in; nobody will need it again.
-            ctx.body = None;
+            ctx.let_body_go();
         }
         Ok(())
     }
@@ -212,7 +217,24 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        self.judge(response, ctx)
+        self.judge(response, ctx)?;
+        dialect::head(response, ctx)?;
+        if let Some(chat) = &mut ctx.chat {
+            ctx.answer.in_short = chat.begin(response)?;
+        }
+        Ok(())
+    }
+
+    /// A piece of a node's answer, before anything is done with it.
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Box<RequestContext>,
+    ) -> Result<Option<Duration>> {
+        dialect::body(body, end, ctx)?;
+        Ok(None)
     }
 
     /// The head of this try's answer: that of a stream waits for its first byte, any other goes to the client.

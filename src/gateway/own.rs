@@ -41,7 +41,7 @@ impl Gateway {
             return Ok(());
         }
         let answer = match path {
-            "/" => info::about(),
+            "/" => info::about(self.sessions.is_some()),
             "/livez" => info::live(),
             "/readyz" => {
                 let presented = keys::presented(&request.headers).ok().flatten();

@@ -11,8 +11,8 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use super::downstream::{COMMENT, has_begun, is_stream, total_is_over};
 use super::guard::Guard;
-use super::last_words::Said;
-use super::{Gateway, edits, forward};
+use super::last_words::{LastWords, Said};
+use super::{Gateway, chats, edits, forward};
 use crate::config::Kind;
 use crate::refusal::Refusal;
 use crate::wire::usage::Tally;
@@ -33,8 +33,15 @@ pub(super) fn head(
         ctx.failure = Some(Refusal::UpstreamError(why));
         return Err(forward::refused_answer(head.status.as_u16(), "no stream after comments"));
     }
-    let waits = stream || (may_be_last_words(head.status, ctx) && has_body(session, head));
+    let last_words = may_be_last_words(head.status, ctx);
+    // What is translated whole is there when it is over: until then another try may take its place.
+    let whole = last_words || ctx.answer.is_retold();
+    let waits = stream || (whole && has_body(session, head));
     ctx.answer.begin(head, ctx.forward.as_ref(), (events, waits));
+    if let Some(key) = ctx.credential().map(|credential| credential.key.clone()) {
+        ctx.answer.hide(&key);
+    }
+    ctx.answer.last_words = (last_words && waits).then(LastWords::default);
     ctx.answer.tally = wants_tally(head, ctx).then(Tally::default);
     let hidden = ctx.forward.as_ref().and_then(|forward| forward.edits.hidden);
     let hidden = hidden.filter(|_| head.status.is_success());
@@ -44,7 +51,7 @@ pub(super) fn head(
     }
     if !waits {
         ctx.downstream.remove(session);
-        ctx.body = None;
+        ctx.let_body_go();
         ctx.node_began();
     }
     Ok(())
@@ -125,9 +132,10 @@ impl Gateway {
         if let (Some(tally), Some(piece), false) = (&mut ctx.answer.tally, &body, told) {
             tally.push(piece);
         }
+        chats::hear(body, end, ctx)?;
         if ctx.answer.pass(body, end) {
             // Nobody will need it again.
-            ctx.body = None;
+            ctx.let_body_go();
             ctx.node_began();
         }
         if end || ctx.answer.is_over() {

@@ -206,7 +206,11 @@ pub fn with_query(uri: &Uri, query: Option<&str>) -> Result<PathAndQuery, Refusa
     target_of(uri.path(), query)
 }
 
-fn target_of(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
+/// `path` with `query`, where there is one.
+///
+/// # Errors
+/// `invalid_target`: that is no target of HTTP.
+pub fn target_of(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
     let text = match query {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),

@@ -46,6 +46,15 @@ pub struct Question<'q> {
     pub body: Option<Bytes>,
     /// It may go out on a connection that the node has closed: no harm if it is not answered.
     pub again: bool,
+    /// What the node is shown instead of the upstream's key.
+    pub key: Option<&'q Credential>,
+}
+
+impl<'q> Question<'q> {
+    /// `GET path`.
+    pub fn get(path: &'q str) -> Self {
+        Self { method: Method::GET, path, body: None, again: true, key: None }
+    }
 }
 
 /// A word for a connection's pool that no other has: such a connection is always a new one.
@@ -92,8 +101,7 @@ impl Client {
         path: &str,
         limit: Duration,
     ) -> Result<Answer, Unanswered> {
-        let question = Question { method: Method::GET, path, body: None, again: true };
-        self.ask(upstream, node, &question, limit).await
+        self.ask(upstream, node, &Question::get(path), limit).await
     }
 
     /// Asks an upstream's node, with the upstream's key, in `limit` in all.
@@ -118,7 +126,7 @@ impl Client {
             if !question.again {
                 peer.group_key = fresh();
             }
-            let head = request(node, question, upstream.credential.as_ref());
+            let head = request(node, question, question.key.or(upstream.credential.as_ref()));
             self.exchange(&peer, head.ok_or(Unanswered::Broken)?, question.body.clone()).await
         };
         let answer = tokio::time::timeout(limit, asked).await.unwrap_or(Err(Unanswered::TimedOut));

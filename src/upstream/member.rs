@@ -1,14 +1,14 @@
 //! A node as one of an upstream's: with what it lists there, under the upstream's key.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
-use super::models::{Asked, FRESH, SHOWN_WHILE_REFRESHED};
+use super::models::{Asked, FRESH, Names, SHOWN_WHILE_REFRESHED};
 use super::node::Node;
+use crate::config::Kind;
 use crate::names::ModelName;
 
 /// A node of an upstream.
@@ -17,7 +17,7 @@ pub struct Member {
     pub node: Arc<Node>,
     last: ArcSwapOption<Asked>,
     /// The last list that could be had: a node that is away for a moment has not lost its models.
-    names: ArcSwapOption<HashSet<ModelName>>,
+    names: ArcSwapOption<Names>,
     /// Held while the node is asked: many callers, one question.
     pub(super) asking: Mutex<()>,
 }
@@ -66,10 +66,10 @@ impl Member {
         (now.duration_since(last.at) < SHOWN_WHILE_REFRESHED).then_some(last)
     }
 
-    /// Takes note of what came of asking it.
-    pub(super) fn note(&self, asked: Asked) -> Arc<Asked> {
+    /// Takes note of what came of asking it, a node of `kind`.
+    pub(super) fn note(&self, kind: Kind, asked: Asked) -> Arc<Asked> {
         if let Ok(models) = &asked.models {
-            let names = models.iter().map(|model| model.name.clone()).collect();
+            let names = Names::new(kind, models.iter().map(|model| model.name.clone()));
             self.names.store(Some(Arc::new(names)));
         }
         let asked = Arc::new(asked);

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use http::HeaderName;
+use http::{HeaderName, Method};
 
 use crate::config::defaults::NODES_MAX;
 use crate::config::{
@@ -34,6 +34,7 @@ use crate::config::{
 };
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::names::{NodeId, UpstreamName};
+use crate::wire::ollama::Call;
 use balance::{NoNode, Rules, Turn, Wish};
 use health::Standing;
 use load::Place;
@@ -41,6 +42,9 @@ use member::Member;
 use models::ModelList;
 use node::{Node, Registry};
 use queue::Queue;
+
+/// Where Ollama lists its models.
+const OLLAMA_MODELS: &str = "/api/tags";
 
 /// Nodes that serve the same thing.
 pub struct Upstream {
@@ -68,6 +72,8 @@ pub struct Upstream {
     pub http2: bool,
     /// Tries in all, at least 1.
     pub attempts: usize,
+    /// Options of Ollama's that load a model anew, and that clients may set nevertheless.
+    pub load_options: Vec<String>,
     /// What they serve.
     pub models: ModelList,
     /// Its series.
@@ -110,7 +116,8 @@ impl Upstream {
             keepalive_idle: config.keepalive_idle,
             http2: config.http2,
             attempts: config.attempts,
-            models: ModelList::new(config.models.clone()),
+            load_options: config.load_options.clone(),
+            models: ModelList::new(config.kind, config.models.clone()),
             metrics: metrics.of_upstream(config.name.as_str()),
             name_of_nodes,
             registry: registry.clone(),
@@ -233,10 +240,17 @@ impl Upstream {
             && members.iter().any(|member| member.serves(model))
     }
 
+    /// What a request is to its nodes, where they are spoken to in Ollama's own API.
+    pub fn call(&self, method: &Method, path: &str) -> Option<Call> {
+        let native = self.kind == Kind::Ollama && *method == Method::POST;
+        native.then(|| Call::of_path(path))?
+    }
+
     /// Where `node` lists its models.
     pub fn models_path_of(&self, node: &Node) -> Cow<'_, str> {
         match &self.models_path {
             Some(path) => Cow::Borrowed(path),
+            None if self.kind == Kind::Ollama => Cow::Borrowed(OLLAMA_MODELS),
             None => Cow::Owned(node.path_for("/v1/models")),
         }
     }

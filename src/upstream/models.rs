@@ -12,7 +12,9 @@ use serde_json::value::RawValue;
 use super::Upstream;
 use super::client::Client;
 use super::member::Member;
+use crate::config::Kind;
 use crate::names::ModelName;
+use crate::wire::ollama;
 
 /// How long a list is as good as new (SPEC 5.2).
 pub const FRESH: Duration = Duration::from_secs(5);
@@ -32,6 +34,18 @@ pub struct Model {
     pub object: Box<RawValue>,
 }
 
+impl Model {
+    /// Tokens of prompt and answer that it takes together, where its node tells (`max_model_len` of vLLM).
+    pub fn context(&self) -> Option<u64> {
+        serde_json::from_str::<Described>(self.object.get()).ok()?.max_model_len
+    }
+}
+
+#[derive(Deserialize)]
+struct Described {
+    max_model_len: Option<u64>,
+}
+
 /// What came of asking a node for its list.
 #[derive(Debug)]
 pub struct Asked {
@@ -41,18 +55,45 @@ pub struct Asked {
     pub models: Result<Vec<Model>, String>,
 }
 
+/// Names of models, as nodes of one kind call them.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    set: HashSet<ModelName>,
+    /// `llama3` means `llama3:latest`.
+    tagged: bool,
+}
+
+impl Names {
+    /// As nodes of `kind` call them.
+    pub(super) fn new(kind: Kind, names: impl IntoIterator<Item = ModelName>) -> Self {
+        Self { set: names.into_iter().collect(), tagged: kind == Kind::Ollama }
+    }
+
+    /// True where `model` is one of them.
+    pub(super) fn contains(&self, model: &str) -> bool {
+        self.set.contains(model) || (self.tagged && self.set.contains(&*ollama::full_name(model)))
+    }
+
+    /// All of them, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ModelName> {
+        self.set.iter()
+    }
+}
+
 /// What an upstream is known to serve.
 pub struct ModelList {
-    configured: Option<HashSet<ModelName>>,
+    kind: Kind,
+    configured: Option<Names>,
     /// Every id that any of its nodes has ever listed: what was once known stays known while the upstream exists.
-    known: ArcSwapOption<HashSet<ModelName>>,
+    known: ArcSwapOption<Names>,
 }
 
 impl ModelList {
-    /// A list that is `configured`, or else to be learnt.
-    pub fn new(configured: Option<Vec<ModelName>>) -> Self {
+    /// A list that is `configured`, or else to be learnt of nodes of `kind`.
+    pub fn new(kind: Kind, configured: Option<Vec<ModelName>>) -> Self {
         Self {
-            configured: configured.map(|models| models.into_iter().collect()),
+            kind,
+            configured: configured.map(|models| Names::new(kind, models)),
             known: ArcSwapOption::empty(),
         }
     }
@@ -69,8 +110,8 @@ impl ModelList {
 
     /// How many models it is known to serve; none where that is not known.
     pub fn count(&self) -> Option<usize> {
-        let learnt = || self.known.load().as_deref().map(HashSet::len);
-        self.configured.as_ref().map(HashSet::len).or_else(learnt)
+        let learnt = || self.known.load().as_deref().map(|names| names.set.len());
+        self.configured.as_ref().map(|names| names.set.len()).or_else(learnt)
     }
 
     /// True where the upstream is known to serve `model`.
@@ -87,10 +128,11 @@ impl ModelList {
     }
 
     fn remember(&self, models: &[Model]) {
-        let mut known = self.known.load().as_deref().cloned().unwrap_or_default();
+        let nothing = || Names::new(self.kind, []);
+        let mut known = self.known.load().as_deref().cloned().unwrap_or_else(nothing);
         for model in models {
-            if known.len() < MODELS_MAX {
-                known.insert(model.name.clone());
+            if known.set.len() < MODELS_MAX {
+                known.set.insert(model.name.clone());
             }
         }
         self.known.store(Some(Arc::new(known)));
@@ -121,14 +163,43 @@ impl Upstream {
         let path = self.models_path_of(&member.node);
         let answer = client.get(self, &member.node, &path, LIST_TIMEOUT).await;
         let models = match answer {
-            Ok(answer) if answer.status.is_success() => parse(&answer.body),
+            Ok(answer) if answer.status.is_success() => self.listed(&answer.body),
             Ok(answer) => Err(format!("answered {}", answer.status.as_u16())),
             Err(why) => Err(why.to_string()),
         };
         if let Ok(models) = &models {
             self.models.remember(models);
         }
-        Some(member.note(Asked { at: Instant::now(), models }))
+        Some(member.note(self.kind, Asked { at: Instant::now(), models }))
+    }
+
+    /// What its nodes tell of `model`, or of the first that they list: asked where nobody has asked lately.
+    pub async fn described(&self, model: Option<&ModelName>, client: &Client) -> Option<Model> {
+        let members = self.found_members().await;
+        let now = Instant::now();
+        if !members.iter().any(|member| member.shown(now).is_some()) {
+            self.learn_models(client).await;
+        }
+        let wanted = |one: &&Model| match model {
+            Some(model) => one.name == *model,
+            None => !self.models.excludes(one.name.as_str()),
+        };
+        let of_member = |member: &Arc<Member>| {
+            let asked = member.last()?;
+            asked.models.as_ref().ok()?.iter().find(wanted).cloned()
+        };
+        members.iter().find_map(of_member)
+    }
+
+    /// Reads what a node of this upstream says where its models are listed.
+    ///
+    /// # Errors
+    /// It is no list.
+    pub fn listed(&self, body: &[u8]) -> Result<Vec<Model>, String> {
+        match self.kind {
+            Kind::Ollama => parse(&ollama::models(body)?),
+            Kind::Vllm | Kind::OpenAi | Kind::Generic => parse(body),
+        }
     }
 }
 
@@ -146,10 +217,7 @@ struct RawModel {
 }
 
 /// Reads `{"data":[{"id":…}]}`; entries without an id are left out.
-///
-/// # Errors
-/// It is no such list.
-pub fn parse(body: &[u8]) -> Result<Vec<Model>, String> {
+fn parse(body: &[u8]) -> Result<Vec<Model>, String> {
     let list: RawList =
         serde_json::from_slice(body).map_err(|_| "answered no list of models".to_owned())?;
     let model = |object: Box<RawValue>| {

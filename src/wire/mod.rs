@@ -1,6 +1,7 @@
 //! What goes over the wire. Pure: bytes in, values out; no socket, no clock, no Pingora.
 
 pub mod address;
+pub mod chats;
 pub mod events;
 pub mod exposition;
 pub mod field;

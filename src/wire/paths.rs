@@ -138,9 +138,12 @@ pub fn infers(path: &str) -> bool {
     path.starts_with("/v1/") || JSON_OUTSIDE_V1.contains(&path)
 }
 
+/// Where chats are asked for.
+pub const CHAT: &str = "/v1/chat/completions";
+
 /// True where a stream is one of chunks with choices, which tell of usage on demand.
 pub fn streams_choices(path: &str) -> bool {
-    matches!(path, "/v1/chat/completions" | "/v1/completions")
+    matches!(path, CHAT | "/v1/completions")
 }
 
 /// Below it stand the ids of the responses that a POST to it made.

@@ -24,6 +24,7 @@ mod replay;
 mod responses;
 mod secrets;
 mod services;
+mod sessions;
 mod simulator;
 mod stale;
 mod streams;

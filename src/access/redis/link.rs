@@ -9,11 +9,11 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError, RedisResult};
 use tokio::sync::watch;
 
-use crate::metrics::LimitStoreMetrics;
+use crate::metrics::RedisMetrics;
 
 /// From one look at Redis to the next while it is away, and the longest that a connection, or an answer, is waited for. Together
 /// below the second after which it is to be used again.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// How often it is told that Redis is away.
@@ -23,7 +23,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 const COMMANDS_MAX: usize = 1_024;
 
 /// One connection, which all requests share.
-pub(super) struct Link {
+pub(crate) struct Link {
     client: Client,
     /// Finds its way back by itself where it breaks. Where a server hangs it does not break: then another takes its place.
     manager: ArcSwap<ConnectionManager>,
@@ -32,12 +32,14 @@ pub(super) struct Link {
     why: Mutex<String>,
     /// When it was last told of a call that failed alone.
     told_off: Mutex<Option<Instant>>,
-    metrics: LimitStoreMetrics,
+    /// What it is used for, for the log.
+    what: &'static str,
+    metrics: RedisMetrics,
 }
 
 /// What was told of a Redis that is away.
 #[derive(Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// The last time.
     last: Option<Instant>,
     /// It is not told yet that it is back.
@@ -46,65 +48,70 @@ pub(super) struct Told {
 
 impl Link {
     /// Connects when it is first used.
-    pub(super) fn new(client: Client, metrics: LimitStoreMetrics) -> RedisResult<Self> {
+    pub(crate) fn new(
+        client: Client,
+        what: &'static str,
+        metrics: RedisMetrics,
+    ) -> RedisResult<Self> {
         let manager = ArcSwap::from_pointee(connected(&client)?);
         // Until it is known better: the first request must not be counted elsewhere. The series waits for the first look.
         let up = watch::Sender::new(true);
-        Ok(Self { client, manager, up, why: Mutex::default(), told_off: Mutex::default(), metrics })
+        let (why, told_off) = (Mutex::default(), Mutex::default());
+        Ok(Self { client, manager, up, why, told_off, what, metrics })
     }
 
     /// The connection.
-    pub(super) fn connection(&self) -> ConnectionManager {
+    pub(crate) fn connection(&self) -> ConnectionManager {
         ConnectionManager::clone(&self.manager.load())
     }
 
     /// Another connection, which is not in use yet.
-    pub(super) fn another(&self) -> RedisResult<ConnectionManager> {
+    pub(crate) fn another(&self) -> RedisResult<ConnectionManager> {
         connected(&self.client)
     }
 
     /// False from a failure on until a look finds it well.
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         *self.up.borrow()
     }
 
     /// Nobody waits for it any more.
-    pub(super) fn failed(&self, why: String) {
+    pub(crate) fn failed(&self, why: String) {
         self.metrics.errors.inc();
         *self.why.lock() = why;
         self.set(false);
     }
 
     /// One call failed, and Redis is well.
-    pub(super) fn told_off(&self, error: &RedisError) {
+    pub(crate) fn told_off(&self, error: &RedisError) {
         self.metrics.errors.inc();
         let mut last = self.told_off.lock();
         if last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
             *last = Some(Instant::now());
-            log::error!("limits: Redis refuses a call: {error}");
+            log::error!("{}: Redis refuses a call: {error}", self.what);
         }
     }
 
     /// It is well, over this connection.
-    pub(super) fn recovered(&self, manager: ConnectionManager, told: &mut Told) {
+    pub(crate) fn recovered(&self, manager: ConnectionManager, told: &mut Told) {
         self.manager.store(Arc::new(manager));
         self.set(true);
         if std::mem::take(&mut told.away) {
-            log::info!("limits: Redis is back");
+            log::info!("{}: Redis is back", self.what);
         }
     }
 
-    /// Tells that it is away, unless that was told a moment ago. `instead` is what holds meanwhile.
-    pub(super) fn tell(&self, instead: &str, told: &mut Told) {
+    /// Tells that it is away, unless that was told a moment ago. `instead` says what holds meanwhile.
+    pub(crate) fn tell(&self, instead: &str, told: &mut Told) {
         if told.last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
             let why = self.why.lock().clone();
-            log::error!("limits: Redis cannot be used, `on_store_error: {instead}` holds: {why}");
+            log::error!("{}: Redis cannot be used, {instead}: {why}", self.what);
             *told = Told { last: Some(Instant::now()), away: true };
         }
     }
 
     /// Waits until it is well, or is not.
-    pub(super) async fn until(&self, up: bool) {
+    pub(crate) async fn until(&self, up: bool) {
         let mut changes = self.up.subscribe();
         // The sender is ours: it is never gone.
         let _up = changes.wait_for(|now| *now == up).await;

@@ -1,6 +1,6 @@
 //! The store that all gateways share: each decision is one call of one script, by the server's own time.
 
-mod link;
+pub(crate) mod link;
 mod pending;
 mod script;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::limits::{Part, Rules, Standings, TOKENS, TakenParts};
 use crate::config::{KeyLimits, RedisUrl};
-use crate::metrics::LimitStoreMetrics;
+use crate::metrics::RedisMetrics;
 use crate::names::KeyName;
 use crate::refusal::Exceeded;
 use link::{LOOK_EVERY, Link, Told};
@@ -61,9 +61,9 @@ pub struct Redis {
     /// What the places of this gateway begin with: nobody else's do.
     name: String,
     places: AtomicU64,
-    metrics: LimitStoreMetrics,
+    metrics: RedisMetrics,
     /// What holds while it is away, for the log.
-    instead: &'static str,
+    instead: String,
 }
 
 /// What must run for a [`Redis`].
@@ -130,18 +130,18 @@ impl Redis {
     /// What the address says cannot be done.
     pub fn new(
         client: Client,
-        metrics: LimitStoreMetrics,
+        metrics: RedisMetrics,
         instead: &'static str,
     ) -> RedisResult<(Arc<Self>, Work)> {
         let (pending, changes) = Pending::new();
         let redis = Arc::new(Self {
-            link: Link::new(client, metrics.clone())?,
+            link: Link::new(client, "limits", metrics.clone())?,
             script: Script::new(),
             pending,
             name: Uuid::new_v4().simple().to_string(),
             places: AtomicU64::new(0),
             metrics,
-            instead,
+            instead: format!("`on_store_error: {instead}` holds"),
         });
         Ok((redis.clone(), Work { redis, changes }))
     }
@@ -231,7 +231,7 @@ impl Redis {
                 }
                 Err(error) => self.link.failed(error.to_string()),
             }
-            self.link.tell(self.instead, &mut told);
+            self.link.tell(&self.instead, &mut told);
         }
     }
 

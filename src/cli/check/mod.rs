@@ -38,10 +38,11 @@ pub(super) fn run(check: &Check) -> Result<(), Failed> {
 fn summary(config: &Config) -> String {
     let count = |kind| config.upstreams.iter().filter(|upstream| upstream.kind == kind).count();
     format!(
-        "ok: {} upstreams ({} vllm, {} openai, {} generic), {} routes, {} keys",
+        "ok: {} upstreams ({} vllm, {} openai, {} ollama, {} generic), {} routes, {} keys",
         config.upstreams.len(),
         count(Kind::Vllm),
         count(Kind::OpenAi),
+        count(Kind::Ollama),
         count(Kind::Generic),
         config.routes.len(),
         config.keys.len(),

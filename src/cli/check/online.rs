@@ -12,7 +12,6 @@ use crate::config::{Kind, UpstreamConfig, nearest};
 use crate::upstream::Upstream;
 use crate::upstream::client::{Answer, Client, Unanswered};
 use crate::upstream::member::Member;
-use crate::upstream::models::parse;
 use crate::upstream::node::Node;
 
 /// Longest wait for each answer: a node that needs longer for its list is in trouble.
@@ -130,7 +129,7 @@ fn listed(
             };
             Err(format!("{} on {path}: {what}", status.as_u16()))
         }
-        _ if status.is_success() => match parse(&answer.body) {
+        _ if status.is_success() => match upstream.listed(&answer.body) {
             Ok(models) => Ok(Some(models.iter().map(|model| model.name.to_string()).collect())),
             Err(_) if upstream.kind == Kind::Generic => Ok(None),
             Err(why) => Err(format!("{path}: {why}; is this the URL of its API?")),
@@ -149,7 +148,9 @@ fn healthy(kind: Kind, path: &str, answer: Result<Answer, Unanswered>) -> Result
     }
     let what = match kind {
         Kind::Vllm => "its engine is not ready, or dead",
-        Kind::OpenAi | Kind::Generic => "it counts as dead, as this is where it is probed",
+        Kind::OpenAi | Kind::Ollama | Kind::Generic => {
+            "it counts as dead, as this is where it is probed"
+        }
     };
     Err(format!("{} on {path}: {what}", status.as_u16()))
 }

@@ -338,8 +338,13 @@ impl<'a> Story<'a> {
     ) {
         let Upstream { timeouts, attempts, .. } = &*route.upstream;
         let root = NodeUrl { base: String::new(), ..node.url.clone() };
-        let path = route.target_path(self.path, node);
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let call = route.upstream.call(&self.request.method, self.path);
+        let path = match call {
+            Some(call) => node.path_for(call.path()).into(),
+            None => route.target_path(self.path, node),
+        };
+        let query = query.filter(|_| call.is_none()).map(|query| format!("?{query}"));
+        let query = query.unwrap_or_default();
         self.line("node", format!("{} {root}{path}{query}", self.request.method));
         let connect = humantime::format_duration(timeouts.connect);
         let first_byte = humantime::format_duration(timeout.unwrap_or(timeouts.first_byte));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::super::{
-    Balance, Credential, Day, HealthConfig, KeyConfig, KeyLimits, Nodes, RouteConfig, Target,
+    Balance, Credential, Day, HealthConfig, KeyConfig, KeyLimits, Kind, Nodes, RouteConfig, Target,
     Timeouts, UpstreamConfig, legacy, presets,
 };
 use super::rows::{Entry, From, Rows};
@@ -37,6 +37,7 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
         keepalive_idle,
         http2,
         attempts,
+        load_options,
         declared,
     } = upstream;
     let entry = Entry::new(format!("upstreams.{name}"), *declared, ("routes", name.as_str()));
@@ -63,6 +64,9 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
     rows.value(entry, "keepalive_idle", wait(*keepalive_idle));
     rows.value(entry, "http2", http2.to_string());
     rows.value(entry, "retry.attempts", attempts.to_string());
+    if *kind == Kind::Ollama {
+        rows.value(entry, "load_options", list(load_options));
+    }
 }
 
 /// How a node is probed.

@@ -14,13 +14,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::super::defaults::{
-    ATTEMPTS_MAX, FALLBACKS_MAX, IN_FLIGHT_MAX, LIMIT_MAX, NAME_CHARS_MAX, PROBES_MAX, QUEUE_MAX,
-    REPLICAS_MAX,
+    ATTEMPTS_MAX, FALLBACKS_MAX, IN_FLIGHT_MAX, LIMIT_MAX, LOAD_OPTIONS, NAME_CHARS_MAX,
+    PROBES_MAX, QUEUE_MAX, REPLICAS_MAX,
 };
 use super::super::raw::{RawHealth, RawProbe, Written};
-use super::super::setting_values::{
-    CorsOrigins, LogFormat, OnStoreError, RateLimitStore, RedisUrl,
-};
+use super::super::setting_values::{CorsOrigins, LogFormat, OnStoreError, RedisUrl, StoreKind};
 
 /// A text with a variable in it.
 const VARIABLE: &str = r"\$\{";
@@ -55,7 +53,9 @@ forms! {
     /// `http://gpu-0:8000`.
     Url = pattern("^[Hh][Tt][Tt][Pp][Ss]?://");
     /// What may be assumed of a node.
-    KindWord = words(&["vllm", "openai", "generic"]);
+    KindWord = words(&["vllm", "openai", "ollama", "generic"]);
+    /// An option of Ollama's that loads a model anew.
+    LoadOption = words(&LOAD_OPTIONS);
     /// Which node a request goes to.
     BalanceWord = words(&["least_load", "round_robin", "consistent_hash", "prefix_aware"]);
     /// Models that may answer in another's place.
@@ -181,7 +181,7 @@ settings! {
         "error", "warn", "info", "debug", "trace", "critical", "fatal", "warning", "notset",
     ]);
     LogFormat = words(&["auto", "json", "text"]);
-    RateLimitStore = words(&["memory", "redis"]);
+    StoreKind = words(&["memory", "redis"]);
     OnStoreError = words(&["local", "allow", "deny"]);
     NonZeroU32 = number(1, Some(REPLICAS_MAX));
     Option<RedisUrl> = pattern("^rediss?://");
@@ -191,6 +191,8 @@ settings! {
         { "type": "string", "pattern": VARIABLE },
     ] });
     Option<PathBuf> = json_schema!({ "type": "string" });
+    Option<String> = json_schema!({ "type": "string" });
+    String = json_schema!({ "type": "string" });
 }
 
 /// A duration, also a bare zero.

@@ -32,7 +32,7 @@ fn a_server_url_is_one_route() {
 
 #[test]
 fn nothing_configured_says_what_to_do() {
-    for variables in [&[][..], &[("VLLM_BASE_URL", "")], &[("OLLAMA_BASE_URL", "http://o")]] {
+    for variables in [&[][..], &[("VLLM_BASE_URL", "")], &[("OLLAMA_BASE_URL", "")]] {
         let found = bad_env(variables);
         assert!(found[0].contains("set VLLM_BASE_URL"), "{found:?}");
         assert_eq!(found.len(), 1, "{found:?}");
@@ -58,14 +58,20 @@ fn a_default_backend_must_be_an_upstream() {
 }
 
 #[test]
-fn what_is_not_served_is_refused_or_warned_of() {
+fn ollama_is_an_upstream_beside_vllm_and_what_is_wrong_is_told() {
     let vllm = ("VLLM_BASE_URL", "http://vllm:8000");
     for (name, value) in [("TOKENS_JSON", "{}"), ("VLLM_API_KEY", "a b")] {
         let found = bad_env(&[vllm, (name, value)]);
         assert!(found[0].starts_with(&format!("environment: {name}: ")), "{found:?}");
     }
-    let config = from_env(&[vllm, ("OLLAMA_BASE_URL", "http://o"), ("MAX_CONTEXT_TOKENS", "8000")]);
-    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    let ollama = ("OLLAMA_BASE_URL", "http://o:11434/v1");
+    let config = from_env(&[vllm, ollama, ("VLLM_API_KEY", "k"), ("DEFAULT_BACKEND", "ollama")]);
+    assert_eq!((config.warnings.len(), config.default_upstream), (0, Some(1)));
+    let [vllm, ollama] = &config.upstreams[..] else { panic!("{:?}", config.upstreams) };
+    assert_eq!((vllm.kind, ollama.kind), (Kind::Vllm, Kind::Ollama));
+    assert_eq!((vllm.credential.is_some(), ollama.credential.is_some()), (true, false));
+    assert_eq!(ollama.health.as_ref().unwrap().path, "/api/version");
+    assert_eq!(config.routes.len(), 60);
 }
 
 #[test]

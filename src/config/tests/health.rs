@@ -95,7 +95,7 @@ fn what_cannot_be_probed_is_refused() {
         ("helth: off", "helth: unknown field; did you mean `health`?"),
         (
             "kind: vlm, health: {}",
-            "kind: this must be `generic` or `openai` or `vllm`; did you mean `vllm`?",
+            "kind: this must be `generic` or `openai` or `vllm` or `ollama`; did you mean `vllm`?",
         ),
         ("kind: 7, health: {}", "kind: this must be a text; put it in quotes"),
     ] {

@@ -190,7 +190,7 @@ fn flags_have_the_same_names_and_the_table_holds_every_setting() {
 #[test]
 fn limits_in_redis_need_an_address_that_nobody_is_shown() {
     let found = with(&[("RATE_LIMIT_STORE", "redis"), ("REDIS_URL", "redis://:pass@r:7/2")], None);
-    assert_eq!(found.rate_limit_store, RateLimitStore::Redis);
+    assert_eq!(found.rate_limit_store, StoreKind::Redis);
     assert_eq!(found.redis_url.as_ref().unwrap().secret(), "redis://:pass@r:7/2");
     assert_eq!((found.on_store_error, found.replicas.get()), (OnStoreError::Local, 1));
     assert!(!format!("{found:?}").contains("pass"));

@@ -41,10 +41,16 @@ fn every_field_is_read_and_the_others_have_defaults() {
 }
 
 #[test]
-fn a_kind_without_behaviour_is_refused() {
-    let found = bad(&upstream("kind: ollama"));
-    let told = "upstreams.u.kind: kind `ollama` is not served by this version yet";
-    assert!(found.len() == 1 && found[0].ends_with(told), "{found:?}");
+fn only_ollama_has_options_that_load_a_model_anew() {
+    let config = good(&upstream("kind: ollama, load_options: [num_ctx, num_gpu]"));
+    assert_eq!(config.upstreams[0].load_options, ["num_ctx", "num_gpu"]);
+    let found = bad(&upstream("kind: ollama, load_options: [num_ctxt, 5]"));
+    assert!(
+        found.len() == 2 && found.iter().any(|one| one.contains("did you mean `num_ctx`?")),
+        "{found:?}"
+    );
+    let found = bad(&upstream("kind: vllm, load_options: [num_ctx]"));
+    assert!(found[0].contains("only nodes of `kind: ollama`"), "{found:?}");
 }
 
 #[test]

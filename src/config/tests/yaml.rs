@@ -39,7 +39,7 @@ fallbacks: { a: [] }
     assert_lines(
         &bad(text),
         &[
-            "routes.yaml:3:11: upstreams.llama.kind: this must be `generic` or `openai` or `vllm`; did you mean `vllm`?",
+            "routes.yaml:3:11: upstreams.llama.kind: this must be `generic` or `openai` or `vllm` or `ollama`; did you mean `vllm`?",
             "routes.yaml:4:25: upstreams.llama.nodes[1]: this node stands here twice; keep one of them",
             "routes.yaml:5:24: upstreams.llama.retry.attempts: this must be a whole number",
             "routes.yaml:6:14: upstreams.llama.balance: this must be `least_load` or `round_robin` or `consistent_hash` or `prefix_aware`; did you mean `least_load`?",

@@ -103,7 +103,10 @@ impl Line {
             who: ctx.key.clone().map(Who::Known).or_else(unknown),
             client: session.client_addr().and_then(|address| address.as_inet().copied()),
             method: method(&request.method),
-            path: cut(request.uri.path()).into(),
+            path: match &ctx.chat {
+                Some(_) => "/chat".into(),
+                None => cut(request.uri.path()).into(),
+            },
             status: if ctx.answer.status == 0 { CLIENT_LEFT } else { ctx.answer.status },
             error: ctx.refused.as_ref().map(Refusal::code),
             model: ctx.model.as_ref().map(short),

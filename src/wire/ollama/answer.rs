@@ -29,6 +29,8 @@ pub struct Answer {
     out: BytesMut,
     /// All was told that is to be told.
     over: bool,
+    /// The last of it is that there is no answer.
+    failed: bool,
 }
 
 impl Answer {
@@ -40,7 +42,13 @@ impl Answer {
             held: Vec::new(),
             out: BytesMut::new(),
             over: false,
+            failed: false,
         }
+    }
+
+    /// True where an answer in one piece was none, whatever its status says.
+    pub fn is_none(&self) -> bool {
+        self.failed && !self.is_stream()
     }
 
     /// What the client is told that it gets.
@@ -168,7 +176,7 @@ impl Answer {
 
     /// Tells of an error, the last that is told.
     fn fail_with(&mut self, error: &str) {
-        self.over = true;
+        (self.over, self.failed) = (true, true);
         self.held = Vec::new();
         if self.is_stream() {
             put_error(error, &mut self.out);

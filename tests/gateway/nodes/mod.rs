@@ -11,6 +11,7 @@ mod foreign;
 mod health;
 mod kept;
 mod models;
+mod ollama;
 mod operate;
 mod queue;
 mod spread;

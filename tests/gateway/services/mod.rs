@@ -7,6 +7,7 @@ mod keys;
 mod limits;
 mod logs;
 mod merged;
+mod ollama;
 mod openai;
 mod paths;
 pub(crate) mod process;

@@ -1,0 +1,344 @@
+//! Sessions in Redis: any gateway goes on with them, and they survive all of them.
+//!
+//! A request has its session for a lease that its gateway renews: one that was killed holds nobody up for long. What became of a
+//! session goes through a queue, as a request's end cannot wait; who comes next waits until it is written. It is written only
+//! where nobody else wrote meanwhile.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::{Client, RedisError, RedisResult};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
+
+use super::id::{Hashed, SessionId};
+use super::scripts::{Found, Key, Scripts};
+use super::session::Session;
+use super::store::Untaken;
+use super::turn::{Line, Turn};
+use crate::access::redis::link::{LOOK_EVERY, Link, Told};
+use crate::metrics::RedisMetrics;
+
+/// How long a session is held for a gateway that is not heard of, and the longest that what became of one waits for Redis.
+pub(super) const LEASE: Duration = Duration::from_secs(10);
+
+/// From one renewal to the next: two may be lost.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// The longest that a request waits for one call: below the 200 ms that it may be kept by a Redis that is away.
+const CALL_MAX: Duration = Duration::from_millis(150);
+
+/// From one look at a session that another gateway has to the next.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Ends of requests that wait to be written: what a thousand chats a second leave in some seconds.
+const QUEUED_MAX: usize = 4_096;
+
+/// The longest that ends take to be written when the gateway stops.
+const LAST_ENDS: Duration = Duration::from_secs(1);
+
+/// What holds while Redis is away, for the log.
+const INSTEAD: &str = "requests of sessions are refused";
+
+/// All sessions, as this gateway has to do with them.
+pub struct Shared {
+    link: Link,
+    scripts: Scripts,
+    /// Lines before the sessions that are asked for here: others are looked at again and again.
+    lines: Mutex<HashMap<Hashed, Weak<Line>>>,
+    /// Those that requests here have, with the words by which Redis knows that.
+    held: Mutex<HashMap<Hashed, String>>,
+    ends: mpsc::Sender<End>,
+    /// Ends that are not written yet.
+    unwritten: watch::Sender<usize>,
+    metrics: RedisMetrics,
+}
+
+/// What must run for [`Shared`].
+pub struct Work {
+    shared: Arc<Shared>,
+    ends: mpsc::Receiver<End>,
+}
+
+/// A session while one request has it. Dropping it lets the next one have it.
+pub struct Held {
+    shared: Arc<Shared>,
+    hashed: Hashed,
+    word: String,
+    version: u64,
+    /// What became of it.
+    new: Option<String>,
+    /// Until the end is written.
+    turn: Option<(Turn, Arc<Line>)>,
+}
+
+/// The end of a request, to be written.
+struct End {
+    key: Key,
+    word: String,
+    version: u64,
+    new: Option<String>,
+    since: Instant,
+    _turn: Option<(Turn, Arc<Line>)>,
+}
+
+impl Shared {
+    /// Sessions at `client`, which may be away. One is kept for `idle` after its last request.
+    ///
+    /// # Errors
+    /// What the address says cannot be done.
+    pub fn new(
+        client: Client,
+        idle: Duration,
+        metrics: RedisMetrics,
+    ) -> RedisResult<(Arc<Self>, Work)> {
+        let (queue, ends) = mpsc::channel(QUEUED_MAX);
+        let shared = Arc::new(Self {
+            link: Link::new(client, "sessions", metrics.clone())?,
+            scripts: Scripts::new(idle),
+            lines: Mutex::default(),
+            held: Mutex::default(),
+            ends: queue,
+            unwritten: watch::Sender::new(0),
+            metrics,
+        });
+        Ok((shared.clone(), Work { shared, ends }))
+    }
+
+    /// Keeps a new session.
+    pub(super) async fn open(&self, id: &SessionId, session: &Session) -> Result<(), Untaken> {
+        let text = serde_json::to_string(session).map_err(|_| Untaken::Away)?;
+        let key = Key::of(&id.hashed());
+        self.call(self.scripts.open(self.link.connection(), &key, &text)).await
+    }
+
+    /// Takes a session, when it is this request's turn.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        id: &SessionId,
+        until: Instant,
+    ) -> Result<(Session, Held), Untaken> {
+        let hashed = id.hashed();
+        let line = self.line(hashed);
+        let turn = tokio::select! {
+            biased;
+            () = self.link.until(false) => return Err(Untaken::Away),
+            turn = line.wait(until) => turn?,
+        };
+        let key = Key::of(&hashed);
+        let word = Uuid::new_v4().simple().to_string();
+        let mut held = Held {
+            shared: self.clone(),
+            hashed,
+            word: word.clone(),
+            version: 0,
+            new: None,
+            // From here on: if this is given up, nobody knows whether it was taken. It is free either way.
+            turn: Some((turn, line)),
+        };
+        loop {
+            let found = self.call(self.scripts.take(self.link.connection(), &key, &word)).await?;
+            match found {
+                Found::Nothing => {
+                    held.word.clear();
+                    return Err(Untaken::Unknown);
+                }
+                Found::Taken { version, text } => {
+                    held.version = version;
+                    let session = serde_json::from_str(&text).map_err(|_| Untaken::Unknown)?;
+                    self.held.lock().insert(hashed, word);
+                    return Ok((session, held));
+                }
+                Found::Anothers if Instant::now() + LOOK_AGAIN >= until => {
+                    held.word.clear();
+                    return Err(Untaken::Late);
+                }
+                Found::Anothers => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    /// Forgets a session.
+    pub(super) async fn close(&self, id: &SessionId) -> Result<(), Untaken> {
+        let key = Key::of(&id.hashed());
+        match self.call(self.scripts.close(self.link.connection(), &key)).await? {
+            true => Ok(()),
+            false => Err(Untaken::Unknown),
+        }
+    }
+
+    /// Waits until all ends are written that are there, as far as that can be.
+    pub(super) async fn flush(&self) {
+        if self.link.is_up() {
+            let mut unwritten = self.unwritten.subscribe();
+            // The sender is ours: it is never gone.
+            let none = unwritten.wait_for(|count| *count == 0);
+            let _in_time = tokio::time::timeout(LAST_ENDS, none).await;
+        }
+    }
+
+    /// What comes of one call, where Redis is not away.
+    async fn call<T>(&self, call: impl Future<Output = RedisResult<T>>) -> Result<T, Untaken> {
+        if !self.link.is_up() {
+            return Err(Untaken::Away);
+        }
+        match tokio::time::timeout(CALL_MAX, call).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => {
+                self.blame(&error);
+                Err(Untaken::Away)
+            }
+            Err(_) => {
+                self.link.failed(format!("no answer within {CALL_MAX:?}"));
+                Err(Untaken::Away)
+            }
+        }
+    }
+
+    /// A call failed: because of what stands there, or because Redis is away.
+    fn blame(&self, error: &RedisError) {
+        match error.code() {
+            Some(_) if !error.is_unrecoverable_error() => self.link.told_off(error),
+            _ => self.link.failed(error.to_string()),
+        }
+    }
+
+    fn line(&self, hashed: Hashed) -> Arc<Line> {
+        let mut lines = self.lines.lock();
+        if let Some(line) = lines.get(&hashed).and_then(Weak::upgrade) {
+            return line;
+        }
+        lines.retain(|_, line| line.strong_count() > 0);
+        let line = Arc::default();
+        lines.insert(hashed, Arc::downgrade(&line));
+        line
+    }
+
+    async fn watch(&self) {
+        let mut told = Told::default();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let looked = async {
+                let connection = self.link.another()?;
+                redis::cmd("PING").query_async::<()>(&mut connection.clone()).await?;
+                Ok(connection)
+            };
+            match looked.await {
+                Ok(connection) => {
+                    self.link.recovered(connection, &mut told);
+                    self.link.until(false).await;
+                }
+                Err(error) => {
+                    let error: RedisError = error;
+                    self.link.failed(error.to_string());
+                }
+            }
+            self.link.tell(INSTEAD, &mut told);
+        }
+    }
+
+    async fn write(&self, mut ends: mpsc::Receiver<End>) {
+        let mut renewal = tokio::time::interval(RENEW_EVERY);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = renewal.tick() => self.renew().await,
+                // The sender is ours: it is never gone.
+                Some(end) = ends.recv() => {
+                    self.write_one(&end).await;
+                    drop(end);
+                    self.unwritten.send_modify(|count| *count -= 1);
+                }
+            }
+        }
+    }
+
+    async fn write_one(&self, end: &End) {
+        let last = tokio::time::Instant::from_std(end.since + LEASE);
+        let written = tokio::time::timeout_at(last, async {
+            self.link.until(true).await;
+            let new = end.new.as_deref();
+            let call =
+                self.scripts.end(self.link.connection(), &end.key, (&end.word, end.version), new);
+            call.await
+        });
+        match written.await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => self.lost(end),
+            Ok(Err(error)) => {
+                self.blame(&error);
+                self.lost(end);
+            }
+            Err(_) => self.lost(end),
+        }
+    }
+
+    /// What became of a session is not known to Redis, unless nothing did.
+    fn lost(&self, end: &End) {
+        if end.new.is_some() {
+            self.metrics.dropped.inc();
+        }
+    }
+
+    async fn renew(&self) {
+        let held: Vec<(Hashed, String)> =
+            self.held.lock().iter().map(|(hashed, word)| (*hashed, word.clone())).collect();
+        for (hashed, word) in held {
+            let key = Key::of(&hashed);
+            if self.call(self.scripts.renew(self.link.connection(), &key, &word)).await.is_err() {
+                return;
+            }
+        }
+        if self.link.is_up() {
+            // So nobody closes a connection that seems to be idle, and a Redis that is gone is found out about before somebody asks.
+            let mut connection = self.link.connection();
+            let _told = self.call(redis::cmd("PING").query_async::<()>(&mut connection)).await;
+        }
+    }
+}
+
+impl Work {
+    /// Writes what becomes of sessions, holds those that requests have, and finds out when Redis is away and when it is back. Until
+    /// the task is dropped.
+    pub async fn run(self) {
+        tokio::join!(self.shared.watch(), self.shared.write(self.ends));
+    }
+}
+
+impl Held {
+    /// Keeps what became of the session, unless it was ended meanwhile.
+    pub(super) fn keep(mut self, session: &Session) {
+        self.new = serde_json::to_string(session).ok();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.word.is_empty() {
+            return;
+        }
+        let end = End {
+            key: Key::of(&self.hashed),
+            word: std::mem::take(&mut self.word),
+            version: self.version,
+            new: self.new.take(),
+            since: Instant::now(),
+            _turn: self.turn.take(),
+        };
+        let mut held = self.shared.held.lock();
+        if held.get(&self.hashed) == Some(&end.word) {
+            held.remove(&self.hashed);
+        }
+        drop(held);
+        self.shared.unwritten.send_modify(|count| *count += 1);
+        if let Err(unsent) = self.shared.ends.try_send(end) {
+            self.shared.unwritten.send_modify(|count| *count -= 1);
+            self.shared.lost(&unsent.into_inner());
+        }
+    }
+}

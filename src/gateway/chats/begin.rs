@@ -1,0 +1,46 @@
+//! `POST /init_session`: a key opens a session, and who tries keys out soon waits.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use bytes::Bytes;
+use pingora_proxy::Session;
+
+use super::{Gateway, RequestContext, answers, chats, refusal};
+use crate::access::keys::Presented;
+use crate::answers::Answer;
+use crate::chat::id::SessionId;
+use crate::chat::session;
+use crate::chat::sessions::Sessions;
+use crate::refusal::Refusal;
+
+impl Gateway {
+    /// Begins a session, for who has a key.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownKey`]; [`Refusal::TooManyAttempts`]; there is no room for it, or no node to ask.
+    pub(super) async fn begin(
+        &self,
+        sessions: &Sessions,
+        session: &Session,
+        ctx: &mut RequestContext,
+        body: &Bytes,
+    ) -> Result<Answer, Refusal> {
+        let chats::Init { vllm_api_key: key } = chats::read(body)?;
+        let client = session.client_addr().and_then(|address| address.as_inet());
+        let client = client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let waits = |wait| Refusal::TooManyAttempts { wait };
+        sessions.attempts.may(client, Instant::now()).map_err(waits)?;
+        let id = SessionId::fresh().map_err(|_| Refusal::Internal)?;
+        let Some(owner) = self.owner_by(ctx, sessions, (&id, &key)).await? else {
+            sessions.attempts.failed(client, Instant::now());
+            sessions.metrics.refused.inc();
+            ctx.unknown_key = Some(self.fingerprints.of(Presented::in_body(&key)));
+            return Err(Refusal::UnknownKey { status: self.limits.invalid_key_status });
+        };
+        let new = session::Session::new(owner, sessions.system.clone());
+        sessions.store.open(&id, new).await.map_err(refusal)?;
+        sessions.metrics.begun.inc();
+        Ok(answers::begun(&id, sessions.idle))
+    }
+}

@@ -1,0 +1,367 @@
+//! Requests of chat sessions, and their answers (SPEC 8): what is read of them, and the chat that a node is asked for in their place.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Number, Value};
+
+use crate::refusal::Refusal;
+
+/// What `extra` cannot set: the gateway does.
+const RESERVED: [&str; 6] = ["model", "messages", "stream", "stream_options", "max_tokens", "n"];
+
+/// Longest answer in one piece, in bytes: a million tokens, with all that their node tells of them.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Longest event that is looked at, in bytes. vLLM's have some hundred; one with a tool call some thousand.
+const EVENT_BYTES_MAX: usize = 8 << 20;
+
+/// What clients of sessions ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// To begin a session.
+    Init,
+    /// To have it begin otherwise.
+    SystemPrompt,
+    /// A question.
+    Chat,
+    /// To end it.
+    Stop,
+}
+
+impl Call {
+    /// Of a POST to `path`.
+    pub fn of_path(path: &str) -> Option<Self> {
+        match path {
+            "/init_session" => Some(Self::Init),
+            "/set_system_prompt" => Some(Self::SystemPrompt),
+            "/chat" => Some(Self::Chat),
+            "/stop_session" => Some(Self::Stop),
+            _ => None,
+        }
+    }
+}
+
+/// `POST /init_session`.
+#[derive(Deserialize)]
+pub struct Init {
+    /// A key of the gateway's, or of the node's. Never shown.
+    pub vllm_api_key: String,
+}
+
+/// `POST /set_system_prompt`.
+#[derive(Deserialize)]
+pub struct SystemPrompt {
+    /// Which session.
+    pub session_id: String,
+    /// What it begins with from now on.
+    pub system_prompt: String,
+}
+
+/// `POST /stop_session`.
+#[derive(Deserialize)]
+pub struct Stop {
+    /// Which session.
+    pub session_id: String,
+}
+
+/// `POST /chat`.
+#[derive(Deserialize)]
+pub struct Question {
+    /// Which session.
+    pub session_id: String,
+    /// What is asked.
+    pub message: String,
+    /// Tokens that the answer may have.
+    pub max_tokens: Option<u64>,
+    /// As its node judges it.
+    pub temperature: Option<Number>,
+    /// The answer comes as the node's own chunks.
+    #[serde(default)]
+    pub stream: Option<bool>,
+    /// What else its node is told.
+    #[serde(default)]
+    pub extra: Option<Map<String, Value>>,
+}
+
+/// Reads the body of a request.
+///
+/// # Errors
+/// It is no such object.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let code = match error.to_string().starts_with("duplicate field") {
+            true => "duplicate_field",
+            false => "invalid_json",
+        };
+        // Where, and what was expected: nothing of the body but what has another type.
+        let what = match error.classify() {
+            serde_json::error::Category::Data => error.to_string(),
+            _ => format!("not JSON at line {} column {}", error.line(), error.column()),
+        };
+        Refusal::malformed(code, format!("The request body does not fit: {what}."))
+    })
+}
+
+impl Question {
+    /// What else its node is told.
+    ///
+    /// # Errors
+    /// It is not for the client to say.
+    pub fn take_extra(&mut self) -> Result<Map<String, Value>, Refusal> {
+        let extra = self.extra.take().unwrap_or_default();
+        match RESERVED.iter().find(|name| extra.contains_key(**name)) {
+            None => Ok(extra),
+            Some(name) => Err(Refusal::Malformed {
+                code: "reserved_field",
+                message: format!("`extra` cannot set `{name}`.").into(),
+                param: Some("extra"),
+            }),
+        }
+    }
+}
+
+/// The body of the chat that a node is asked for.
+#[derive(Serialize)]
+pub struct Asked<'a, M> {
+    /// Whom; none: whoever is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<&'a str>,
+    /// What was said, and the question.
+    pub messages: M,
+    /// As chunks.
+    pub stream: bool,
+    /// As the client says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// As the client says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Number>,
+    /// What else the client says.
+    #[serde(flatten)]
+    pub extra: &'a Map<String, Value>,
+}
+
+/// What a client is told, in one piece.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Reply {
+    reply: String,
+    finish_reason: Option<String>,
+    total_tokens: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+}
+
+impl Reply {
+    /// What was answered.
+    pub fn text(&self) -> &str {
+        &self.reply
+    }
+}
+
+/// Reads a node's answer in one piece.
+#[derive(Debug, Default)]
+pub struct Whole(Vec<u8>);
+
+impl Whole {
+    /// The next piece. False where the answer is longer than any can be.
+    pub fn push(&mut self, piece: &[u8]) -> bool {
+        let fits = self.0.len() + piece.len() <= ANSWER_BYTES_MAX;
+        if fits {
+            self.0.extend_from_slice(piece);
+        }
+        fits
+    }
+
+    /// What the client is told; none where it was no answer.
+    pub fn reply(self) -> Option<Reply> {
+        #[derive(Deserialize)]
+        struct Answer<'a> {
+            #[serde(borrow)]
+            choices: Vec<Choice<'a>>,
+            usage: Option<Usage>,
+        }
+        #[derive(Deserialize)]
+        struct Choice<'a> {
+            #[serde(borrow)]
+            message: Said<'a>,
+            finish_reason: Option<String>,
+        }
+        #[derive(Default, Deserialize)]
+        struct Usage {
+            prompt_tokens: Option<u64>,
+            completion_tokens: Option<u64>,
+        }
+        let answer: Answer<'_> = serde_json::from_slice(&self.0).ok()?;
+        let choice = answer.choices.into_iter().next()?;
+        let usage = answer.usage.unwrap_or_default();
+        let (input, output) =
+            (usage.prompt_tokens.unwrap_or(0), usage.completion_tokens.unwrap_or(0));
+        Some(Reply {
+            reply: choice.message.content.unwrap_or_default().into_owned(),
+            finish_reason: choice.finish_reason,
+            total_tokens: input.saturating_add(output),
+            input_tokens: input,
+            output_tokens: output,
+        })
+    }
+}
+
+/// What is said in an answer, or in a part of one. Thoughts are no part of it: templates leave them out as well.
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow)]
+    content: Option<Cow<'a, str>>,
+}
+
+/// Listens to a node's chunks, in whatever pieces they come.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    /// The begin of a line.
+    cut: Vec<u8>,
+    said: String,
+    /// More came than is kept.
+    deaf: bool,
+}
+
+impl Chunks {
+    /// The next piece.
+    pub fn push(&mut self, mut piece: &[u8]) {
+        while let Some(end) = memchr::memchr(b'\n', piece) {
+            let (line, rest) = (&piece[..end], &piece[end + 1..]);
+            if self.cut.is_empty() {
+                self.hear(line);
+            } else {
+                self.keep(line);
+                let whole = std::mem::take(&mut self.cut);
+                self.hear(&whole);
+            }
+            piece = rest;
+        }
+        self.keep(piece);
+    }
+
+    /// What was said, if all of it was heard.
+    pub fn said(&self) -> Option<&str> {
+        (!self.deaf).then_some(&self.said)
+    }
+
+    fn keep(&mut self, part: &[u8]) {
+        if self.cut.len() + part.len() > EVENT_BYTES_MAX {
+            self.deaf = true;
+            self.cut.clear();
+        } else {
+            self.cut.extend_from_slice(part);
+        }
+    }
+
+    fn hear(&mut self, line: &[u8]) {
+        #[derive(Deserialize)]
+        struct Chunk<'a> {
+            #[serde(borrow)]
+            choices: Vec<Choice<'a>>,
+        }
+        #[derive(Deserialize)]
+        struct Choice<'a> {
+            #[serde(borrow)]
+            delta: Said<'a>,
+        }
+        let Some(data) = line.strip_prefix(b"data:") else { return };
+        // What is no chunk says nothing: `[DONE]`, the usage.
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return };
+        if let Some(text) = chunk.choices.first().and_then(|choice| choice.delta.content.as_ref()) {
+            self.deaf |= self.said.len() + text.len() > ANSWER_BYTES_MAX;
+            if !self.deaf {
+                self.said.push_str(text);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_question_is_read_and_what_is_not_the_clients_is_refused() {
+        let body = json!({"session_id": "s", "message": "м", "max_tokens": 5, "temperature": 0.5, "stream": null,
+                          "extra": {"top_p": 0.9}, "other": 1});
+        let mut question: Question = read(body.to_string().as_bytes()).unwrap();
+        assert_eq!((question.message.as_str(), question.max_tokens), ("м", Some(5)));
+        let extra = question.take_extra().unwrap();
+        let asked = Asked {
+            model: Some("m"),
+            messages: json!([{"role": "user", "content": question.message}]),
+            stream: false,
+            max_tokens: question.max_tokens,
+            temperature: question.temperature,
+            extra: &extra,
+        };
+        let wanted = json!({"model": "m", "messages": [{"role": "user", "content": "м"}], "stream": false,
+                            "max_tokens": 5, "temperature": 0.5, "top_p": 0.9});
+        assert_eq!(serde_json::to_value(&asked).unwrap(), wanted);
+        for name in RESERVED {
+            let body = json!({"session_id": "s", "message": "m", "extra": {name: 1}}).to_string();
+            let mut question: Question = read(body.as_bytes()).unwrap();
+            assert_eq!(question.take_extra().unwrap_err().code(), "reserved_field", "{name}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_without_what_stood_there() {
+        let of = |body: &str| read::<Init>(body.as_bytes()).err().unwrap();
+        assert_eq!(of("{").code(), "invalid_json");
+        assert_eq!(of(r#"{"vllm_api_key":"a","vllm_api_key":"b"}"#).code(), "duplicate_field");
+        assert!(of("{}").message().contains("missing field `vllm_api_key`"));
+        assert!(of(r#"{"vllm_api_key":7}"#).message().contains("expected a string"));
+        assert!(!of(r#"{"vllm_api_key":"sk-secret","#).message().contains("secret"));
+    }
+
+    #[test]
+    fn an_answer_in_one_piece_is_told_in_short() {
+        let reply = |body: Value| {
+            let mut whole = Whole::default();
+            let body = body.to_string();
+            let (first, rest) = body.as_bytes().split_at(body.len() / 2);
+            assert!(whole.push(first) && whole.push(rest));
+            whole.reply().map(|reply| serde_json::to_value(reply).unwrap())
+        };
+        let answer = json!({"choices": [{"message": {"content": "да"}, "finish_reason": "length"}],
+                            "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}});
+        let told = json!({"reply": "да", "finish_reason": "length", "total_tokens": 9, "input_tokens": 7, "output_tokens": 2});
+        assert_eq!(reply(answer), Some(told));
+        let silent = json!({"choices": [{"message": {"content": null, "tool_calls": []}, "finish_reason": null}]});
+        assert_eq!(reply(silent).unwrap()["reply"], "");
+        assert_eq!((reply(json!({"choices": []})), reply(json!("x"))), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_is_heard_however_it_is_cut(texts in proptest::collection::vec(any::<String>(), 0..6), cut in 1..40_usize) {
+            let mut stream = String::from(": keep-alive\n\n");
+            for text in &texts {
+                let chunk = json!({"choices": [{"index": 0, "delta": {"content": text, "reasoning": "hm"}}]});
+                stream.push_str(&format!("data: {chunk}\n\n"));
+            }
+            stream.push_str("data: {\"choices\":[],\"usage\":{}}\r\n\r\ndata: [DONE]\n\n");
+            let mut chunks = Chunks::default();
+            stream.as_bytes().chunks(cut).for_each(|piece| chunks.push(piece));
+            let said = texts.concat();
+            prop_assert_eq!(chunks.said(), Some(said.as_str()));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..6)) {
+            let (mut chunks, mut whole) = (Chunks::default(), Whole::default());
+            for piece in &pieces {
+                chunks.push(piece);
+                whole.push(piece);
+            }
+            let _said = (chunks.said().map(str::len), whole.reply());
+            let _read = (read::<Question>(&pieces.concat()).is_ok(), read::<Init>(&pieces.concat()).is_ok());
+        }
+    }
+}
