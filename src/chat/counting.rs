@@ -46,6 +46,16 @@ pub struct Prompt<'p> {
     pub key: Option<&'p Credential>,
 }
 
+/// How much of a conversation its node is shown.
+pub struct Fitted {
+    /// Questions with their answers that are left out, the oldest.
+    pub dropped: usize,
+    /// Tokens of the prompt, where they are not estimated.
+    pub counted: Option<u64>,
+    /// What its session remembers of the count.
+    pub kept: Kept,
+}
+
 /// Why a prompt is not counted, or does not fit.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unfit {
@@ -74,7 +84,7 @@ impl Counting {
         prompt: &Prompt<'_>,
         limit: u64,
         (upstream, client): (&Upstream, &Client),
-    ) -> Result<(Fit, Kept), Unfit> {
+    ) -> Result<Fitted, Unfit> {
         if let Some(counter) = &self.local {
             match self.fit_here(counter, prompt, limit).await {
                 Err(Uncountable::Unknown(why)) => {
@@ -93,7 +103,9 @@ impl Counting {
                 Kind::OpenAi | Kind::Ollama | Kind::Generic => estimated(body.as_bytes()),
             };
             if let Some(found) = search.tell(tokens) {
-                return found.map(|fit| (fit, Kept::default())).map_err(Unfit::TooLong);
+                let Fit { dropped, tokens } = found.map_err(Unfit::TooLong)?;
+                let counted = (upstream.kind == Kind::Vllm).then_some(tokens);
+                return Ok(Fitted { dropped, counted, kept: Kept::default() });
             }
         }
     }
@@ -104,7 +116,7 @@ impl Counting {
         counter: &Arc<Counter>,
         prompt: &Prompt<'_>,
         limit: u64,
-    ) -> Result<Result<(Fit, Kept), Unfit>, Uncountable> {
+    ) -> Result<Result<Fitted, Unfit>, Uncountable> {
         let Ok(place) = self.places.clone().acquire_owned().await else {
             return Ok(Err(Unfit::Failed));
         };
@@ -119,7 +131,9 @@ impl Counting {
                 let conversation = Conversation { messages: &messages, extra: &extra };
                 let tokens = counter.count(&conversation, &mut kept)?;
                 if let Some(found) = search.tell(tokens) {
-                    return Ok(found.map(|fit| (fit, kept)).map_err(Unfit::TooLong));
+                    let fitted =
+                        |Fit { dropped, tokens }| Fitted { dropped, counted: Some(tokens), kept };
+                    return Ok(found.map(fitted).map_err(Unfit::TooLong));
                 }
             }
         });

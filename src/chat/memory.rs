@@ -138,10 +138,15 @@ impl Memory {
     }
 
     fn count(&self, sessions: usize, more: usize, less: usize) {
-        self.bytes.fetch_add(more, Ordering::Relaxed);
-        let before = self.bytes.fetch_sub(less, Ordering::Relaxed);
         self.metrics.open.set(i64::try_from(sessions).unwrap_or(i64::MAX));
-        self.metrics.bytes.set(i64::try_from(before - less).unwrap_or(i64::MAX));
+        self.change(more, less);
+    }
+
+    fn change(&self, more: usize, less: usize) {
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+        self.bytes.fetch_sub(less, Ordering::Relaxed);
+        let shown = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.metrics.bytes.add(shown(more) - shown(less));
     }
 }
 
@@ -166,8 +171,7 @@ impl Held {
         let before = std::mem::replace(&mut state.bytes, bytes);
         state.session = session;
         drop(state);
-        self.memory.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.memory.bytes.fetch_sub(before, Ordering::Relaxed);
+        self.memory.change(bytes, before);
     }
 }
 

@@ -17,6 +17,8 @@ pub struct SessionMetrics {
     pub refused: IntCounter,
     /// `sluice_session_forgotten_pairs_total`: questions with their answers that were left out for a prompt to fit.
     pub forgotten: IntCounter,
+    /// `sluice_session_miscounts_total`: prompts that their node has counted otherwise.
+    pub miscounts: IntCounter,
 }
 
 impl Metrics {
@@ -37,6 +39,10 @@ impl Metrics {
             forgotten: new.counter(
                 "sluice_session_forgotten_pairs_total",
                 "Questions with their answers that were left out for a prompt to fit its limit.",
+            )?,
+            miscounts: new.counter(
+                "sluice_session_miscounts_total",
+                "Prompts of which their node has told another number of tokens than was counted.",
             )?,
         })
     }

@@ -157,6 +157,11 @@ impl Reply {
     pub fn text(&self) -> &str {
         &self.reply
     }
+
+    /// Tokens of the prompt; 0 where the node has not told.
+    pub fn prompt_tokens(&self) -> u64 {
+        self.input_tokens
+    }
 }
 
 /// Reads a node's answer in one piece.

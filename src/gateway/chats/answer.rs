@@ -8,12 +8,13 @@ use http::{HeaderValue, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
+use crate::chat::counting::Fitted;
 use crate::chat::store::Taken;
-use crate::chat::tokens::Kept;
 use crate::config::Credential;
 use crate::gateway::context::RequestContext;
 use crate::gateway::downstream::is_stream;
 use crate::gateway::forward::refused_answer;
+use crate::metrics::SessionMetrics;
 use crate::refusal::Refusal;
 use crate::wire::chats::{Chunks, Whole};
 
@@ -22,8 +23,8 @@ pub(in crate::gateway) struct Chat {
     /// None once its answer is kept.
     taken: Option<Taken>,
     question: Arc<str>,
-    dropped: usize,
-    kept: Kept,
+    fitted: Fitted,
+    metrics: SessionMetrics,
     /// The node's key that its client has brought.
     pub(in crate::gateway) credential: Option<Credential>,
     heard: Heard,
@@ -40,13 +41,15 @@ enum Heard {
 }
 
 impl Chat {
-    /// `question` is what is asked, how many pairs are forgotten with it, and what its count leaves behind.
+    /// What is asked, and how much of what was said is shown with it.
     pub(super) fn new(
         taken: Taken,
-        (question, dropped, kept): (Arc<str>, usize, Kept),
+        (question, fitted): (Arc<str>, Fitted),
         credential: Option<Credential>,
+        metrics: SessionMetrics,
     ) -> Self {
-        Self { taken: Some(taken), question, dropped, kept, credential, heard: Heard::Nothing }
+        let heard = Heard::Nothing;
+        Self { taken: Some(taken), question, fitted, metrics, credential, heard }
     }
 
     /// The answer to this try begins; true where its client is told of it in other words.
@@ -88,6 +91,7 @@ impl Chat {
                 }
                 if over {
                     let reply = mem::take(whole).reply().ok_or(strange)?;
+                    self.compare(reply.prompt_tokens());
                     self.heard = Heard::Nothing;
                     let told = serde_json::to_vec(&reply).map_err(|_| Refusal::Internal)?;
                     self.keep(reply.text().into());
@@ -98,12 +102,27 @@ impl Chat {
         Ok(())
     }
 
+    /// Whether the node counts as was counted here: if not, it has another template or tokenizer, and prompts are too short or too
+    /// long.
+    fn compare(&self, told: u64) {
+        let Some(counted) = self.fitted.counted.filter(|counted| told > 0 && *counted != told)
+        else {
+            return;
+        };
+        if self.metrics.miscounts.get() == 0 {
+            log::warn!(
+                "chat sessions: a prompt was counted as {counted} tokens, and its node says {told}: is `session_model` its model?"
+            );
+        }
+        self.metrics.miscounts.inc();
+    }
+
     /// Whoever asks next in this session goes on from here.
     fn keep(&mut self, answer: Arc<str>) {
         let Some(taken) = self.taken.take() else { return };
         let mut session = taken.session.clone();
-        session.go_on(self.dropped, self.question.clone(), answer);
-        session.kept = mem::take(&mut self.kept);
+        session.go_on(self.fitted.dropped, self.question.clone(), answer);
+        session.kept = mem::take(&mut self.fitted.kept);
         taken.keep(session);
     }
 }

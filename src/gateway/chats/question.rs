@@ -58,11 +58,11 @@ impl Gateway {
         let limit = limit(sessions.context, longest, room)?;
         let nodes = (&*upstream, &*self.client);
         let fitted = sessions.counting.fit(&prompt, limit, nodes).await;
-        let (fit, kept) = fitted.map_err(|why| unfit(why, limit))?;
-        sessions.metrics.forgotten.inc_by(fit.dropped as u64);
+        let fitted = fitted.map_err(|why| unfit(why, limit))?;
+        sessions.metrics.forgotten.inc_by(fitted.dropped as u64);
         let chat = chats::Asked {
             model: model.as_ref().map(ModelName::as_str),
-            messages: taken.session.messages(fit.dropped, &question),
+            messages: taken.session.messages(fitted.dropped, &question),
             stream: asked.stream.unwrap_or_default(),
             max_tokens: asked.max_tokens,
             temperature: asked.temperature,
@@ -74,7 +74,8 @@ impl Gateway {
             return Err(Refusal::Overloaded);
         }
         ctx.body = Some(share.hold(chat.into()));
-        ctx.chat = Some(Box::new(Chat::new(taken, (question, fit.dropped, kept), credential)));
+        let chat = Chat::new(taken, (question, fitted), credential, sessions.metrics.clone());
+        ctx.chat = Some(Box::new(chat));
         readdress(session)?;
         Ok(key)
     }

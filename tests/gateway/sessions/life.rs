@@ -163,6 +163,9 @@ async fn what_does_not_fit_in_memory_is_refused_with_words() {
     assert_eq!(second.headers()["retry-after"], "1");
     assert_eq!(error(second).await, (503, "sessions_unavailable".into()));
     answered(&gateway, &id, "Hello").await;
+    let grown = gateway.series("sluice_session_bytes");
+    answered(&gateway, &id, "Hello again").await;
+    assert!(gateway.series("sluice_session_bytes") > grown);
     let small =
         replaced(&node).flags(|flags| flags.max_session_bytes = Some("1000".into())).start().await;
     let id = begin(&small, NODE_KEY).await;

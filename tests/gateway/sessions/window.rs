@@ -60,6 +60,21 @@ async fn e4_history_is_counted_with_the_models_own_tokenizer_and_the_oldest_pair
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_counts_otherwise_is_found_out() {
+    // The simulated one has a tokenizer of its own.
+    let (models, api_keys) = (vec![FOLDER.into()], vec![NODE_KEY.to_owned()]);
+    let node = node_with(Settings { models, api_keys, ..Settings::default() }).await;
+    let by_folder = replaced(&node).env("VLLM_MODEL_NAME", FOLDER).start().await;
+    let by_node =
+        replaced(&node).env("VLLM_MODEL_NAME", "").env("MAX_CONTEXT_TOKENS", "900").start().await;
+    for (gateway, miscounts) in [(&by_folder, 1.0), (&by_node, 0.0)] {
+        let id = begin(gateway, NODE_KEY).await;
+        answered(gateway, &id, "How many are these?").await;
+        assert_eq!(gateway.series("sluice_session_miscounts_total"), miscounts);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_without_a_tokenizer_is_told_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup::bare().env("VLLM_BASE_URL", "http://127.0.0.1:1");
