@@ -161,7 +161,7 @@ impl Server {
         let clock = Clock::start();
         let (ledger, ledger_writer) = ledger(&settings, &metrics)?;
         let (store, redis_work) = store(&settings, clock, &metrics)?;
-        let chats = chats::start(&settings, &metrics)?;
+        let chats = chats::start(&settings, &metrics, &live.load())?;
         let sessions = chats.as_ref().map(|(sessions, _)| sessions.clone());
         let gateway = Gateway {
             live: live.clone(),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use redis::{Client, RedisError, RedisResult};
 use tokio::sync::{mpsc, watch};
@@ -33,6 +34,9 @@ const CALL_MAX: Duration = Duration::from_millis(150);
 
 /// From one look at a session that another gateway has to the next.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Calls for other requests than the one that waits, at once.
+const CALLS: usize = 256;
 
 /// Ends of requests that wait to be written: what a thousand chats a second leave in some seconds.
 const QUEUED_MAX: usize = 4_096;
@@ -242,30 +246,33 @@ impl Shared {
         }
     }
 
+    /// Writes ends, some at once: two of one session never are.
     async fn write(&self, mut ends: mpsc::Receiver<End>) {
-        let mut renewal = tokio::time::interval(RENEW_EVERY);
-        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(CALLS);
+        // The sender is ours: it is never gone.
         loop {
-            tokio::select! {
-                _ = renewal.tick() => self.renew().await,
-                // The sender is ours: it is never gone.
-                Some(end) = ends.recv() => {
-                    self.write_one(&end).await;
-                    drop(end);
-                    self.unwritten.send_modify(|count| *count -= 1);
-                }
-            }
+            let count = ends.recv_many(&mut batch, CALLS).await;
+            let written = futures_util::stream::iter(batch.drain(..));
+            written
+                .for_each_concurrent(CALLS, |end| async move { self.write_one(&end).await })
+                .await;
+            self.unwritten.send_modify(|unwritten| *unwritten -= count);
         }
     }
 
     async fn write_one(&self, end: &End) {
         let last = tokio::time::Instant::from_std(end.since + LEASE);
         let written = tokio::time::timeout_at(last, async {
-            self.link.until(true).await;
-            let new = end.new.as_deref();
-            let call =
-                self.scripts.end(self.link.connection(), &end.key, (&end.word, end.version), new);
-            call.await
+            loop {
+                self.link.until(true).await;
+                let connection = self.link.connection();
+                let of_end = (end.word.as_str(), end.version);
+                match self.scripts.end(connection, &end.key, of_end, end.new.as_deref()).await {
+                    // Again, when Redis is back: what was written once is not written twice.
+                    Err(error) if error.is_unrecoverable_error() => self.blame(&error),
+                    written => return written,
+                }
+            }
         });
         match written.await {
             Ok(Ok(true)) => {}
@@ -285,19 +292,23 @@ impl Shared {
         }
     }
 
-    async fn renew(&self) {
-        let held: Vec<(Hashed, String)> =
-            self.held.lock().iter().map(|(hashed, word)| (*hashed, word.clone())).collect();
-        for (hashed, word) in held {
-            let key = Key::of(&hashed);
-            if self.call(self.scripts.renew(self.link.connection(), &key, &word)).await.is_err() {
-                return;
-            }
-        }
-        if self.link.is_up() {
+    /// Holds what requests have, again and again.
+    async fn hold(&self) {
+        let mut renewal = tokio::time::interval(RENEW_EVERY);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            renewal.tick().await;
+            let held: Vec<(Hashed, String)> =
+                self.held.lock().iter().map(|(hashed, word)| (*hashed, word.clone())).collect();
+            let renewed = futures_util::stream::iter(held);
+            let renewed = renewed.for_each_concurrent(CALLS, |(hashed, word)| async move {
+                let (connection, key) = (self.link.connection(), Key::of(&hashed));
+                let _away = self.call(self.scripts.renew(connection, &key, &word)).await;
+            });
+            renewed.await;
             // So nobody closes a connection that seems to be idle, and a Redis that is gone is found out about before somebody asks.
             let mut connection = self.link.connection();
-            let _told = self.call(redis::cmd("PING").query_async::<()>(&mut connection)).await;
+            let _away = self.call(redis::cmd("PING").query_async::<()>(&mut connection)).await;
         }
     }
 }
@@ -306,7 +317,7 @@ impl Work {
     /// Writes what becomes of sessions, holds those that requests have, and finds out when Redis is away and when it is back. Until
     /// the task is dropped.
     pub async fn run(self) {
-        tokio::join!(self.shared.watch(), self.shared.write(self.ends));
+        tokio::join!(self.shared.watch(), self.shared.hold(), self.shared.write(self.ends));
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) struct AnswerSoFar {
     /// While it is not known what an error is about.
     pub(super) last_words: Option<LastWords>,
     /// Into the client's dialect, where its node speaks another.
-    pub(super) translation: Option<Translation>,
+    pub(super) translation: Option<Box<Translation>>,
     /// The client of a session is told of it in other words, once it is whole.
     pub(super) in_short: bool,
     /// What it says of its tokens, where somebody needs to know.

@@ -70,7 +70,7 @@ pub(super) fn head(head: &mut ResponseHeader, ctx: &mut RequestContext) -> Resul
     // How long it will be nobody knows.
     head.remove_header(&header::CONTENT_LENGTH);
     head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-    ctx.answer.translation = Some(answer);
+    ctx.answer.translation = Some(Box::new(answer));
     Ok(())
 }
 

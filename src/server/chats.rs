@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Method;
+
 use super::{CannotStart, redis_client};
 use crate::chat::attempts::Attempts;
 use crate::chat::counting::Counting;
@@ -13,8 +15,10 @@ use crate::chat::shared::{self, Shared};
 use crate::chat::store::Store;
 use crate::chat::tokens::Counter;
 use crate::config::{Settings, StoreKind};
+use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
 use crate::names::ModelName;
+use crate::wire::paths::CHAT;
 
 /// From one look for sessions that nobody uses to the next, at most. One that is over is not found before that either.
 const SWEEP_MAX: Duration = Duration::from_secs(60);
@@ -29,9 +33,15 @@ pub(super) enum Work {
 pub(super) fn start(
     settings: &Settings,
     metrics: &Metrics,
+    snapshot: &Snapshot,
 ) -> Result<Option<(Arc<Sessions>, Work)>, CannotStart> {
     if !settings.sessions {
         return Ok(None);
+    }
+    if snapshot.table.candidates(&Method::POST, CHAT).is_err() {
+        log::warn!(
+            "chat sessions: no route takes their questions, as there is none for POST {CHAT}"
+        );
     }
     let of_sessions = metrics.of_sessions()?;
     let (store, work) = match (settings.session_store, &settings.redis_url) {

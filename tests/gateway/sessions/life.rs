@@ -83,6 +83,41 @@ const ANSWERS: [(&str, &str, u16); 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_finds_its_beginning_in_a_nodes_cache() {
+    let details = || Settings { enable_prompt_tokens_details: true, ..Settings::default() };
+    let nodes = [guarded_with(details()).await, guarded_with(details()).await];
+    let urls = nodes.each_ref().map(|node| format!("\"http://{}\"", node.addr())).join(", ");
+    let upstream =
+        format!("{{ kind: vllm, nodes: [{urls}], key: {NODE_KEY}, balance: prefix_aware }}");
+    let routes =
+        format!("upstreams:\n  u: {upstream}\nroutes:\n  - {{ preset: vllm, upstream: u }}\n");
+    let gateway = Setup::routes(&routes).env("VLLM_MODEL_NAME", "m").start().await;
+    let ids = [begin(&gateway, KEY).await, begin(&gateway, KEY).await];
+    for (number, id) in ids.iter().enumerate() {
+        let prompt = format!("session {number} begins ").repeat(100);
+        let set = json!({ "session_id": id, "system_prompt": prompt });
+        assert_eq!(post(&gateway, "/set_system_prompt", set).await.status(), 200);
+    }
+    for number in 0..8 {
+        answered(&gateway, &ids[number % 2], &format!("question {number}")).await;
+    }
+    // Each went on where it had begun.
+    for number in 0..2 {
+        let its = |chat: &Value| {
+            chat["messages"][0]["content"]
+                .as_str()
+                .unwrap()
+                .starts_with(&format!("session {number}"))
+        };
+        let mut asked =
+            nodes.each_ref().map(|node| chats(node).iter().filter(|chat| its(chat)).count());
+        asked.sort_unstable();
+        assert_eq!(asked, [0, 4], "{number}");
+    }
+    assert!(gateway.series_with("sluice_prefix_tokens_total", "found") > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_failed_leaves_the_session_as_it_was() {
     let node = Scripted::start(|number, mut peer| async move {
         if peer.request().await.is_some_and(|came| came.head.starts_with("GET ")) {
