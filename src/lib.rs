@@ -38,8 +38,8 @@
 //! - A module knows only those before it in the list below; `tests/tidy.rs` checks it. Only [`gateway`] and [`server`]
 //!   know `pingora_proxy`; only [`config`] knows YAML; only [`config`], [`ledger`], [`reload`], [`cli`] and a chat's model folder touch files.
 //! - [`wire`] is pure: bytes in, values out. It knows no socket, no clock and no Pingora.
-//! - A body is never parsed into a tree and never written anew: the model's name, and the question for usage, are spliced in
-//!   where they must be (`gateway/edits.rs`).
+//! - A body is never parsed into a tree and never written anew, but by the two dialects: the model's name, and the question for usage,
+//!   are spliced in where they must be (`gateway/edits.rs`).
 //! - What must be given back (memory for bodies, the count of requests under way, the place at a node) is a guard in the request's context:
 //!   it is freed however the request ends.
 //! - What a node keeps for a key is found for that key alone, and only where the node chose its id

@@ -56,6 +56,9 @@ const BACKLOG: u32 = 4_096;
 /// Idle connections to nodes, in all.
 const NODE_CONNECTIONS_IDLE_MAX: usize = 4_096;
 
+/// Of the memory for bodies, what clients may have beside it that are not known yet: they take nothing from those who are.
+const UNKNOWN_PART: usize = 8;
+
 /// Before a client's connection: none. Pingora reads heads and bodies into buffers of their own; its 64 KiB more would be
 /// zeroed for each connection, which is a ninth of what a connection costs.
 const READ_BUFFER_BYTES: usize = 0;
@@ -173,6 +176,10 @@ impl Server {
             responses: Responses::new(RESPONSES_MAX, metrics.response_ids.clone()),
             fingerprints: Fingerprints::new().map_err(|_| CannotStart::Randomness)?,
             held: Budget::new(settings.max_held_bytes, metrics.held_bytes.clone()),
+            held_unknown: Budget::new(
+                settings.max_held_bytes / UNKNOWN_PART,
+                metrics.held_bytes.clone(),
+            ),
             drain: drain.clone(),
             access_log: access_log.0.clone(),
             ledger: ledger.clone(),

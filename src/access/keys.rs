@@ -55,9 +55,9 @@ impl Key {
         }
     }
 
-    /// Who has a node's own key: what that opens, and no limit.
+    /// Who has a node's own key: what that opens, and no limit. No key of a file can be called so.
     pub fn of_node() -> Self {
-        Self { name: "node-key".into(), admin: false, ..Self::anyone() }
+        Self { name: "(node key)".into(), admin: false, ..Self::anyone() }
     }
 
     /// True where the key may use `model`.

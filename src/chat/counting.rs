@@ -63,8 +63,6 @@ pub enum Unfit {
     TooLong(TooLong),
     /// The model's template, or the node, does not take it: why.
     Refused(String),
-    /// No node counts at the moment.
-    Unanswered,
     /// A fault of the gateway's own.
     Failed,
 }
@@ -94,17 +92,23 @@ impl Counting {
                 Ok(fitted) => return fitted,
             }
         }
+        let mut counts = upstream.kind == Kind::Vllm;
         let mut search = Search::new(prompt.session.pairs(), limit);
         loop {
             let messages = prompt.session.messages(search.next(), prompt.question);
             let body = asked(&messages, prompt);
-            let tokens = match upstream.kind {
-                Kind::Vllm => at_node((upstream, client), prompt.key, body.into()).await?,
-                Kind::OpenAi | Kind::Ollama | Kind::Generic => estimated(body.as_bytes()),
+            let tokens = match counts {
+                true => at_node((upstream, client), prompt.key, body.into()).await?,
+                false => Some(estimated(body.as_bytes())),
+            };
+            let Some(tokens) = tokens else {
+                // Whoever may answer in their place can do without.
+                (counts, search) = (false, Search::new(prompt.session.pairs(), limit));
+                continue;
             };
             if let Some(found) = search.tell(tokens) {
                 let Fit { dropped, tokens } = found.map_err(Unfit::TooLong)?;
-                let counted = (upstream.kind == Kind::Vllm).then_some(tokens);
+                let counted = counts.then_some(tokens);
                 return Ok(Fitted { dropped, counted, kept: Kept::default() });
             }
         }
@@ -176,12 +180,12 @@ struct Why {
     message: String,
 }
 
-/// Counted by the first node that does.
+/// Counted by the first node that does; none where no node does at the moment.
 async fn at_node(
     (upstream, client): (&Upstream, &Client),
     key: Option<&Credential>,
     body: Bytes,
-) -> Result<u64, Unfit> {
+) -> Result<Option<u64>, Unfit> {
     let members = upstream.found_members().await;
     let now = Instant::now();
     for member in members.iter().filter(|member| member.node.health.standing(now).takes_work()) {
@@ -200,7 +204,7 @@ async fn at_node(
             Ok(answer) => answer,
         };
         if let Ok(Counted { count }) = serde_json::from_slice(&answer.body) {
-            return Ok(count);
+            return Ok(Some(count));
         }
         if answer.status.is_client_error()
             && !matches!(answer.status.as_u16(), 401 | 403)
@@ -209,5 +213,5 @@ async fn at_node(
             return Err(Unfit::Refused(error.message));
         }
     }
-    Err(Unfit::Unanswered)
+    Ok(None)
 }

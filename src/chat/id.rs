@@ -9,6 +9,7 @@ use ring::error::Unspecified;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
 
 /// Bytes of an id.
 const ID_BYTES: usize = 16;
@@ -20,6 +21,10 @@ pub struct SessionId([u8; ID_BYTES]);
 /// What a session is called where it is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hashed([u8; SHA256_OUTPUT_LEN]);
+
+/// What a key looks like to one session alone: whether it is still the same. Nobody tries keys out by it who has no id.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Mark([u8; SHA256_OUTPUT_LEN]);
 
 /// A text that only who knows the session's id can read.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +59,13 @@ impl SessionId {
         Hashed(hash)
     }
 
+    /// What `key` looks like to this session.
+    pub fn mark(&self, key: &str) -> Mark {
+        let mut mark = [0; SHA256_OUTPUT_LEN];
+        mark.copy_from_slice(hmac::sign(&self.hmac_key(), key.as_bytes()).as_ref());
+        Mark(mark)
+    }
+
     /// Seals `text`.
     ///
     /// # Errors
@@ -81,9 +93,12 @@ impl SessionId {
     }
 
     fn key(&self) -> Result<LessSafeKey, Unspecified> {
-        let of_id = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
-        let key = hmac::sign(&of_id, b"what a session keeps of its node's key");
+        let key = hmac::sign(&self.hmac_key(), b"what a session keeps of its node's key");
         UnboundKey::new(&AES_256_GCM, key.as_ref()).map(LessSafeKey::new)
+    }
+
+    fn hmac_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.0)
     }
 }
 
@@ -91,6 +106,13 @@ impl Hashed {
     /// As text.
     pub fn text(&self) -> String {
         HEXLOWER_PERMISSIVE.encode(&self.0)
+    }
+}
+
+impl Mark {
+    /// Whether it is that of the same key, in constant time.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 }
 
@@ -129,6 +151,9 @@ mod tests {
         assert_eq!(id.open(&sealed).as_deref(), Some("sk-node"));
         assert_eq!(other.open(&sealed), None);
         assert_eq!(id.open(&Sealed("00".into())), None);
+        assert!(id.mark("sk-node").is(&id.mark("sk-node")));
+        assert!(!id.mark("sk-node").is(&id.mark("sk-nodf")));
+        assert!(!id.mark("sk-node").is(&other.mark("sk-node")));
         assert!(!sealed.0.contains("sk-node") && format!("{sealed:?}") == "Sealed(***)");
     }
 }

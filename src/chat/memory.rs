@@ -170,7 +170,7 @@ impl Held {
         }
         let before = std::mem::replace(&mut state.bytes, bytes);
         state.session = session;
-        drop(state);
+        // Whoever ends the session now gives back what is counted.
         self.memory.change(bytes, before);
     }
 }
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn session() -> Session {
-        Session::new(Owner::key(&"team".into()), "system".into())
+        Session::new(Owner::Key("team".into()), "system".into())
     }
 
     fn opened(memory: &Memory) -> SessionId {

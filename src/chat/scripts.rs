@@ -30,10 +30,13 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1";
 
-/// Takes it back, with what became of it, unless somebody has written it since.
+/// Takes it back, with what became of it, unless somebody has written it since. Of one that was ended nothing is kept.
 const END: &str = "
+local version = redis.call('HGET', KEYS[1], 'v')
 local kept = 0
-if redis.call('HGET', KEYS[1], 'v') == ARGV[2] then
+if not version then
+  kept = 1
+elseif version == ARGV[2] then
   if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 's', ARGV[3], 'v', ARGV[2] + 1) end
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
   kept = 1

@@ -1,17 +1,13 @@
 //! One conversation: who may go on with it, how it begins, what was said in it.
 
-use std::fmt;
 use std::mem::size_of;
 use std::sync::Arc;
 
-use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq as _;
 
-use super::id::Sealed;
+use super::id::{Mark, Sealed};
 use super::tokens::Kept;
 use super::{Message, Role};
-use crate::names::KeyName;
 
 /// A question and its answer.
 const PAIR: usize = 2;
@@ -33,45 +29,19 @@ pub struct Session {
 }
 
 /// Whose a session is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum Owner {
     /// A key of the gateway's, by its name.
     Key(Box<str>),
     /// Who knew the key of the node's upstream.
-    Upstream(KeyHash),
-    /// Who knew a key that the node takes; it goes up with their requests.
-    Node(Sealed),
-}
-
-/// The SHA-256 of a key: whether it is still the same.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub struct KeyHash([u8; SHA256_OUTPUT_LEN]);
-
-impl KeyHash {
-    /// Of `key`.
-    pub fn of(key: &str) -> Self {
-        let mut hash = [0; SHA256_OUTPUT_LEN];
-        hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
-        Self(hash)
-    }
-
-    /// Whether it is that of the same key, in constant time.
-    pub fn is(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyHash(***)")
-    }
-}
-
-impl Owner {
-    /// The key of that name.
-    pub fn key(name: &KeyName) -> Self {
-        Self::Key(name.as_str().into())
-    }
+    Upstream(Mark),
+    /// Who knew a key that nodes of this upstream take; it goes up to them with their requests.
+    Node {
+        /// By its name.
+        upstream: Box<str>,
+        /// For who knows the session's id.
+        key: Sealed,
+    },
 }
 
 impl Session {
@@ -115,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_conversation_goes_on_from_what_is_not_forgotten() {
-        let mut session = Session::new(Owner::key(&"team".into()), "s".into());
+        let mut session = Session::new(Owner::Key("team".into()), "s".into());
         for (question, answer) in [("q1", "a1"), ("q2", "a2")] {
             session.go_on(0, question.into(), answer.into());
         }

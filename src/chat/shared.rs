@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use redis::{Client, RedisError, RedisResult};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
@@ -75,6 +75,8 @@ pub struct Held {
     version: u64,
     /// What became of it.
     new: Option<String>,
+    /// Who waits until that is written.
+    told: Option<oneshot::Sender<bool>>,
     /// Until the end is written.
     turn: Option<(Turn, Arc<Line>)>,
 }
@@ -85,6 +87,7 @@ struct End {
     word: String,
     version: u64,
     new: Option<String>,
+    told: Option<oneshot::Sender<bool>>,
     since: Instant,
     _turn: Option<(Turn, Arc<Line>)>,
 }
@@ -140,6 +143,7 @@ impl Shared {
             word: word.clone(),
             version: 0,
             new: None,
+            told: None,
             // From here on: if this is given up, nobody knows whether it was taken. It is free either way.
             turn: Some((turn, line)),
         };
@@ -215,7 +219,10 @@ impl Shared {
         if let Some(line) = lines.get(&hashed).and_then(Weak::upgrade) {
             return line;
         }
-        lines.retain(|_, line| line.strong_count() > 0);
+        // Now and then: not for each new one.
+        if lines.len().is_power_of_two() {
+            lines.retain(|_, line| line.strong_count() > 0);
+        }
         let line = Arc::default();
         lines.insert(hashed, Arc::downgrade(&line));
         line
@@ -253,14 +260,12 @@ impl Shared {
         loop {
             let count = ends.recv_many(&mut batch, CALLS).await;
             let written = futures_util::stream::iter(batch.drain(..));
-            written
-                .for_each_concurrent(CALLS, |end| async move { self.write_one(&end).await })
-                .await;
+            written.for_each_concurrent(CALLS, |end| self.write_one(end)).await;
             self.unwritten.send_modify(|unwritten| *unwritten -= count);
         }
     }
 
-    async fn write_one(&self, end: &End) {
+    async fn write_one(&self, mut end: End) {
         let last = tokio::time::Instant::from_std(end.since + LEASE);
         let written = tokio::time::timeout_at(last, async {
             loop {
@@ -274,14 +279,19 @@ impl Shared {
                 }
             }
         });
-        match written.await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => self.lost(end),
+        let is_written = match written.await {
+            Ok(Ok(is_written)) => is_written,
             Ok(Err(error)) => {
                 self.blame(&error);
-                self.lost(end);
+                false
             }
-            Err(_) => self.lost(end),
+            Err(_) => false,
+        };
+        if let Some(told) = end.told.take() {
+            let _nobody_waits = told.send(is_written);
+        }
+        if !is_written {
+            self.lost(&end);
         }
     }
 
@@ -289,6 +299,9 @@ impl Shared {
     fn lost(&self, end: &End) {
         if end.new.is_some() {
             self.metrics.dropped.inc();
+            log::warn!(
+                "sessions: an answer could not be written to Redis: its session goes on without it"
+            );
         }
     }
 
@@ -326,6 +339,18 @@ impl Held {
     pub(super) fn keep(mut self, session: &Session) {
         self.new = serde_json::to_string(session).ok();
     }
+
+    /// The same, and waits until it is written.
+    pub(super) async fn keep_now(mut self, session: &Session) -> Result<(), Untaken> {
+        self.new = serde_json::to_string(session).ok();
+        let (told, written) = oneshot::channel();
+        self.told = Some(told);
+        drop(self);
+        match tokio::time::timeout(CALL_MAX, written).await {
+            Ok(Ok(true)) => Ok(()),
+            _ => Err(Untaken::Away),
+        }
+    }
 }
 
 impl Drop for Held {
@@ -338,6 +363,7 @@ impl Drop for Held {
             word: std::mem::take(&mut self.word),
             version: self.version,
             new: self.new.take(),
+            told: self.told.take(),
             since: Instant::now(),
             _turn: self.turn.take(),
         };

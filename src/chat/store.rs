@@ -107,4 +107,18 @@ impl Taken {
             Held::Shared(held) => held.keep(&session),
         }
     }
+
+    /// The same, and says whether it was.
+    ///
+    /// # Errors
+    /// [`Untaken::Away`].
+    pub async fn keep_now(self, session: Session) -> Result<(), Untaken> {
+        match self.held {
+            Held::Memory(held) => {
+                held.keep(session);
+                Ok(())
+            }
+            Held::Shared(held) => held.keep_now(&session).await,
+        }
+    }
 }

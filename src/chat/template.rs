@@ -116,10 +116,11 @@ fn without_generation(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(begin) = rest.find("{%") {
+        let begin = begin + 2;
         let Some(length) = rest[begin..].find("%}") else { break };
-        let tag = &rest[begin + 2..begin + length];
+        let tag = &rest[begin..begin + length];
         let word = tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        out.push_str(&rest[..begin + 2]);
+        out.push_str(&rest[..begin]);
         match word {
             "generation" => out.push_str(&tag.replace(word, "with")),
             "endgeneration" => out.push_str(&tag.replace(word, "endwith")),
@@ -242,4 +243,18 @@ fn failed(error: &Error) -> Uncountable {
         cause = known.source();
     }
     Uncountable::Unknown(format!("the chat template: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_generation_become_blocks_and_no_text_makes_it_panic() {
+        let with = without_generation("a{%- generation -%}b{% endgeneration %}{{ c }}");
+        assert_eq!(with, "a{%- with -%}b{% endwith %}{{ c }}");
+        for text in ["{%}", "{%%}", "{%", "%}", "{% generation", "{%}{%}"] {
+            assert_eq!(without_generation(text), text);
+        }
+    }
 }

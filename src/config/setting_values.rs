@@ -254,6 +254,15 @@ pub(super) fn path(given: &Given) -> Result<Option<PathBuf>, Fault> {
     Ok(Some(given.text.as_str()).filter(|text| !text.is_empty()).map(PathBuf::from))
 }
 
+/// A model that is called by its folder has its tokenizer there.
+pub(super) fn model_folder(model: &str) -> Result<(), Fault> {
+    let folder = Path::new(model);
+    match folder.is_dir() && !folder.join("tokenizer.json").is_file() {
+        true => Err("there is no `tokenizer.json` in this folder".into()),
+        false => Ok(()),
+    }
+}
+
 /// There may be a file at `path`: its folder is there, and it is none itself.
 pub(super) fn place_of_file(path: &Path) -> Result<(), Fault> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -150,7 +150,7 @@ settings! {
     on_store_error: OnStoreError = "local", read::on_store_error;
     /// How many gateways share Redis: each has its part of a limit while it counts for itself.
     replicas: NonZeroU32 = "1", read::replicas;
-    /// Whether there are chat sessions: true or false. Also on where `session_model`, `max_context_tokens` or `session_ttl` is set.
+    /// Whether there are chat sessions: true or false. Where this is not said: where `session_model`, `max_context_tokens` or `session_ttl` is.
     sessions: bool = "false", read::truth,
         flag(num_args = 0..=1, require_equals = true, default_missing_value = "true");
     /// The model of sessions, as its node calls it. Where that is a folder with a tokenizer, prompts are counted by it, else by the node; none: the first model that a node lists.
@@ -230,6 +230,9 @@ impl Settings {
             if let Some(Err(fault)) = settings.authz_secret_file.as_deref().map(secret::read) {
                 givens.fault("authz_secret_file", fault.into());
             }
+            if let Some(Err(fault)) = settings.session_model.as_deref().map(read::model_folder) {
+                givens.fault("session_model", fault);
+            }
             if let Some(Err(fault)) = settings.ledger.as_deref().map(read::place_of_file) {
                 givens.fault("ledger", fault);
             }
@@ -239,7 +242,9 @@ impl Settings {
             if settings.session_store == StoreKind::Redis && settings.redis_url.is_none() {
                 givens.fault("session_store", needs_redis());
             }
-            settings.sessions |= SESSION_SETTINGS.iter().any(|name| givens.is_given(name));
+            if !givens.is_given("sessions") {
+                settings.sessions = SESSION_SETTINGS.iter().any(|name| givens.is_given(name));
+            }
             if settings.max_held_bytes < settings.max_body_bytes {
                 givens.fault("max_held_bytes", "this must be at least `max_body_bytes`".into());
             }

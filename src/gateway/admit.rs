@@ -72,21 +72,27 @@ impl Gateway {
         let mut forward = Forward::new(&chosen, with_query(&uri, query.as_deref())?, timeout);
         forward.model = forward.model.or_else(|| ctx.model.clone());
         forward.only = there.map(|there| there.node);
+        if let Some(until) = ctx.chat.as_ref().and_then(|chat| chat.until) {
+            forward.first_byte_until = forward.first_byte_until.min(until);
+        }
         if let Some((route, node)) = named_node {
             (forward.route, forward.only) = (route, Some(node));
         }
         forward.repeatable = !paths::operates(path);
         forward.notes_response = ctx.stored.is_noted();
         ctx.is_metered = key.limits.has_tokens() || self.ledger.is_on();
-        forward.edits = self.edits(session, ctx, &chosen, &named)?;
-        for chosen in fallbacks {
-            // A way on which there is no such request is none.
-            if let Ok(edits) = self.edits(session, ctx, &chosen, &named) {
-                forward.fallbacks.push_back(Way { chosen, edits });
-            }
-        }
         if forward.repeatable {
             self.take_quota(session, ctx, &key).await?;
+        }
+        let named = self.shorten(session, ctx, &chosen, (named, path, &key)).await?;
+        forward.edits = self.edits(session, ctx, &chosen, &named)?;
+        for chosen in fallbacks {
+            match self.edits(session, ctx, &chosen, &named) {
+                Ok(edits) => forward.fallbacks.push_back(Way { chosen, edits }),
+                // A way on which there is no such request is none.
+                Err(Refusal::Malformed { .. }) => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
         }
         ctx.forward = Some(forward);
         self.retries.request(ctx.started);
@@ -114,7 +120,7 @@ impl Gateway {
     }
 
     /// The request's own timeout, if it has one, and the query without it.
-    fn timeout<'q>(
+    pub(super) fn timeout<'q>(
         &self,
         session: &Session,
         query: Option<&'q str>,

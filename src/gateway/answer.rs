@@ -9,6 +9,7 @@ use pingora::http::ResponseHeader;
 
 use super::context::Forward;
 use super::guard::Guard;
+use super::held::Share;
 use super::last_words::LastWords;
 use super::mask::Mask;
 use crate::wire::events::Tail;
@@ -36,6 +37,8 @@ pub(super) struct AnswerSoFar {
     pub(super) last_words: Option<LastWords>,
     /// Into the client's dialect, where its node speaks another.
     pub(super) translation: Option<Box<Translation>>,
+    /// Memory of what is kept of it until it is whole.
+    pub(super) held: Option<Share>,
     /// The client of a session is told of it in other words, once it is whole.
     pub(super) in_short: bool,
     /// What it says of its tokens, where somebody needs to know.
@@ -49,7 +52,7 @@ pub(super) struct AnswerSoFar {
 impl AnswerSoFar {
     /// Another try begins: the head that waited is lost.
     pub(super) fn next_try(&mut self) {
-        (self.has_head, self.waiting) = (false, 0);
+        (self.has_head, self.waiting, self.held) = (false, 0, None);
     }
 
     /// The node of this try has sent a head.

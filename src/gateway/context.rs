@@ -79,6 +79,8 @@ pub struct RequestContext {
     pub(super) quota: Quota,
     /// The question of a session that this is.
     pub(super) chat: Option<Box<Chat>>,
+    /// It was asked in a session.
+    pub(super) in_session: bool,
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
     pub(super) tries: usize,
@@ -163,6 +165,7 @@ impl RequestContext {
             closed: false,
             quota: Quota::default(),
             chat: None,
+            in_session: false,
             max_tokens: None,
             forward: None,
             downstream: Downstream::default(),
@@ -229,15 +232,18 @@ impl RequestContext {
 
     /// The node's key that the client of a session has brought.
     pub(super) fn brought_key(&self) -> Option<&Credential> {
-        self.chat.as_ref().and_then(|chat| chat.credential.as_ref())
+        let upstream = &self.forward.as_ref()?.route.upstream;
+        self.chat.as_ref().and_then(|chat| chat.brought_for(upstream))
     }
 
     /// Nobody will need the body again.
     pub(super) fn let_body_go(&mut self) {
         self.body = None;
-        let edits = self.forward.as_mut().map(|forward| &mut forward.edits);
-        if let Some(translated) = edits.and_then(|edits| edits.translated.as_mut()) {
-            translated.body = None;
+        if let Some(forward) = &mut self.forward {
+            forward.fallbacks.clear();
+            if let Some(translated) = &mut forward.edits.translated {
+                translated.body = None;
+            }
         }
     }
 

@@ -18,6 +18,7 @@ mod drain;
 mod edits;
 mod failure;
 mod forward;
+mod gone;
 mod guard;
 mod held;
 mod last_words;
@@ -94,6 +95,8 @@ pub struct Gateway {
     pub fingerprints: Fingerprints,
     /// Memory for bodies.
     pub held: Arc<Budget>,
+    /// Memory for bodies of clients that are not known yet.
+    pub held_unknown: Arc<Budget>,
     /// What is under way.
     pub drain: Arc<Drain>,
     /// A line for each request.
@@ -219,10 +222,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         self.judge(response, ctx)?;
         dialect::head(response, ctx)?;
-        if let Some(chat) = &mut ctx.chat {
-            ctx.answer.in_short = chat.begin(response)?;
-        }
-        Ok(())
+        chats::begin_answer(response, ctx)
     }
 
     /// A piece of a node's answer, before anything is done with it.
@@ -233,7 +233,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
-        dialect::body(body, end, ctx)?;
+        self.translate_answer(body, end, ctx)?;
         Ok(None)
     }
 

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::RequestContext;
+use super::gone::unless_gone;
 use super::reply::Stop;
 use crate::answers::nodes::Order;
 use crate::names::NodeId;
@@ -55,13 +56,7 @@ impl Gateway {
             limit: timeout,
         };
         let members = route.upstream.found_members().await;
-        tokio::select! {
-            answer = order.answer(&members, &self.client) => Err(Stop::Answer(answer?)),
-            // Whoever has left is waited for by nobody: the nodes are let go.
-            left = session.downstream_session.read_body_or_idle(true) => {
-                let gone = || pingora::Error::new(pingora::ErrorType::ConnectionClosed);
-                Err(Stop::Fail(left.err().unwrap_or_else(gone).into_down()))
-            }
-        }
+        let answer = unless_gone(session, order.answer(&members, &self.client)).await?;
+        Err(Stop::Answer(answer?))
     }
 }

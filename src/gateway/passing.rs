@@ -12,7 +12,7 @@ use super::context::RequestContext;
 use super::downstream::{COMMENT, has_begun, is_stream, total_is_over};
 use super::guard::Guard;
 use super::last_words::{LastWords, Said};
-use super::{Gateway, chats, edits, forward};
+use super::{Gateway, edits, forward};
 use crate::config::Kind;
 use crate::refusal::Refusal;
 use crate::wire::usage::Tally;
@@ -132,7 +132,7 @@ impl Gateway {
         if let (Some(tally), Some(piece), false) = (&mut ctx.answer.tally, &body, told) {
             tally.push(piece);
         }
-        chats::hear(body, end, ctx)?;
+        self.hear(body, end, ctx)?;
         if ctx.answer.pass(body, end) {
             // Nobody will need it again.
             ctx.let_body_go();

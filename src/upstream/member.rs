@@ -18,6 +18,8 @@ pub struct Member {
     last: ArcSwapOption<Asked>,
     /// The last list that could be had: a node that is away for a moment has not lost its models.
     names: ArcSwapOption<Names>,
+    /// The same, as it was told.
+    known: ArcSwapOption<Asked>,
     /// Held while the node is asked: many callers, one question.
     pub(super) asking: Mutex<()>,
 }
@@ -29,6 +31,7 @@ impl Member {
             node,
             last: ArcSwapOption::empty(),
             names: ArcSwapOption::empty(),
+            known: ArcSwapOption::empty(),
             asking: Mutex::new(()),
         }
     }
@@ -36,6 +39,11 @@ impl Member {
     /// What came of asking it for its models.
     pub fn last(&self) -> Option<Arc<Asked>> {
         self.last.load_full()
+    }
+
+    /// The last list that could be had.
+    pub fn known(&self) -> Option<Arc<Asked>> {
+        self.known.load_full()
     }
 
     /// False where what it serves is known, and `model` is not of it.
@@ -73,6 +81,9 @@ impl Member {
             self.names.store(Some(Arc::new(names)));
         }
         let asked = Arc::new(asked);
+        if asked.models.is_ok() {
+            self.known.store(Some(asked.clone()));
+        }
         self.last.store(Some(asked.clone()));
         asked
     }

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Upstream;
-use super::client::Client;
+use super::client::{Client, Question};
 use super::member::Member;
-use crate::config::Kind;
+use crate::config::{Credential, Kind};
 use crate::names::ModelName;
 use crate::wire::ollama;
 
@@ -173,20 +173,32 @@ impl Upstream {
         Some(member.note(self.kind, Asked { at: Instant::now(), models }))
     }
 
-    /// What its nodes tell of `model`, or of the first that they list: asked where nobody has asked lately.
-    pub async fn described(&self, model: Option<&ModelName>, client: &Client) -> Option<Model> {
+    /// What its nodes tell of `model`, or of the first that they list: asked where nobody has asked lately, with `key` in the place of
+    /// the upstream's.
+    pub async fn described(
+        &self,
+        model: Option<&ModelName>,
+        (client, key): (&Client, Option<&Credential>),
+    ) -> Option<Model> {
         let members = self.found_members().await;
         let now = Instant::now();
-        if !members.iter().any(|member| member.shown(now).is_some()) {
-            self.learn_models(client).await;
-        }
         let wanted = |one: &&Model| match model {
             Some(model) => one.name == *model,
             None => !self.models.excludes(one.name.as_str()),
         };
+        if let Some(key) = key {
+            let member = members.iter().find(|one| one.node.health.standing(now).takes_work())?;
+            let path = self.models_path_of(&member.node);
+            let question = Question { key: Some(key), ..Question::get(&path) };
+            let answer = client.ask(self, &member.node, &question, LIST_TIMEOUT).await.ok()?;
+            return self.listed(&answer.body).ok()?.iter().find(wanted).cloned();
+        }
+        if !members.iter().any(|member| member.shown(now).is_some()) {
+            self.learn_models(client).await;
+        }
         let of_member = |member: &Arc<Member>| {
-            let asked = member.last()?;
-            asked.models.as_ref().ok()?.iter().find(wanted).cloned()
+            let known = member.known()?;
+            known.models.as_ref().ok()?.iter().find(wanted).cloned()
         };
         members.iter().find_map(of_member)
     }

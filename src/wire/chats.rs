@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::error::Category;
 use serde_json::{Map, Number, Value};
 
 use crate::refusal::Refusal;
@@ -89,15 +90,20 @@ pub struct Question {
 /// # Errors
 /// It is no such object.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    // A list would pass for an object.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Refusal::malformed("invalid_json", "The request body is no JSON object."));
+    }
     serde_json::from_slice(body).map_err(|error| {
-        let code = match error.to_string().starts_with("duplicate field") {
-            true => "duplicate_field",
-            false => "invalid_json",
-        };
-        // Where, and what was expected: nothing of the body but what has another type.
-        let what = match error.classify() {
-            serde_json::error::Category::Data => error.to_string(),
-            _ => format!("not JSON at line {} column {}", error.line(), error.column()),
+        let (told, at) =
+            (error.to_string(), format!("line {} column {}", error.line(), error.column()));
+        // Which field, and nothing of what stands in it.
+        let is_field = told.starts_with("missing field") || told.starts_with("duplicate field");
+        let (code, what) = match error.classify() {
+            Category::Data if told.starts_with("duplicate field") => ("duplicate_field", told),
+            Category::Data if is_field => ("invalid_json", told),
+            Category::Data => ("invalid_json", format!("a value of another type at {at}")),
+            _ => ("invalid_json", format!("not JSON at {at}")),
         };
         Refusal::malformed(code, format!("The request body does not fit: {what}."))
     })
@@ -110,7 +116,8 @@ impl Question {
     /// It is not for the client to say.
     pub fn take_extra(&mut self) -> Result<Map<String, Value>, Refusal> {
         let extra = self.extra.take().unwrap_or_default();
-        match RESERVED.iter().find(|name| extra.contains_key(**name)) {
+        let twice = self.temperature.as_ref().map(|_| "temperature");
+        match RESERVED.into_iter().chain(twice).find(|name| extra.contains_key(*name)) {
             None => Ok(extra),
             Some(name) => Err(Refusal::Malformed {
                 code: "reserved_field",
@@ -316,13 +323,27 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_said_twice() {
+        let body = r#"{"session_id":"s","message":"m","temperature":1,"extra":{"temperature":0}}"#;
+        let mut question: Question = read(body.as_bytes()).unwrap();
+        assert_eq!(question.take_extra().unwrap_err().code(), "reserved_field");
+    }
+
+    #[test]
     fn what_does_not_fit_is_told_without_what_stood_there() {
         let of = |body: &str| read::<Init>(body.as_bytes()).err().unwrap();
         assert_eq!(of("{").code(), "invalid_json");
         assert_eq!(of(r#"{"vllm_api_key":"a","vllm_api_key":"b"}"#).code(), "duplicate_field");
+        assert_eq!(of(r#" ["sk-secret"]"#).code(), "invalid_json");
         assert!(of("{}").message().contains("missing field `vllm_api_key`"));
-        assert!(of(r#"{"vllm_api_key":7}"#).message().contains("expected a string"));
-        assert!(!of(r#"{"vllm_api_key":"sk-secret","#).message().contains("secret"));
+        assert!(of(r#"{"vllm_api_key":7}"#).message().contains("another type at line 1"));
+        for body in [
+            r#"{"vllm_api_key":"sk-secret","#,
+            r#""sk-secret""#,
+            r#"{"vllm_api_key":{"sk-secret":1}}"#,
+        ] {
+            assert!(!of(body).message().contains("secret"), "{body}");
+        }
     }
 
     #[test]

@@ -103,9 +103,9 @@ impl Line {
             who: ctx.key.clone().map(Who::Known).or_else(unknown),
             client: session.client_addr().and_then(|address| address.as_inet().copied()),
             method: method(&request.method),
-            path: match &ctx.chat {
-                Some(_) => "/chat".into(),
-                None => cut(request.uri.path()).into(),
+            path: match ctx.in_session {
+                true => "/chat".into(),
+                false => cut(request.uri.path()).into(),
             },
             status: if ctx.answer.status == 0 { CLIENT_LEFT } else { ctx.answer.status },
             error: ctx.refused.as_ref().map(Refusal::code),

@@ -8,9 +8,10 @@ use pingora_proxy::Session;
 
 use super::{Gateway, RequestContext, answers, chats, refusal};
 use crate::access::keys::Presented;
+use crate::access::limits::Part;
 use crate::answers::Answer;
 use crate::chat::id::SessionId;
-use crate::chat::session;
+use crate::chat::session::{self, Owner};
 use crate::chat::sessions::Sessions;
 use crate::refusal::Refusal;
 
@@ -27,20 +28,41 @@ impl Gateway {
         body: &Bytes,
     ) -> Result<Answer, Refusal> {
         let chats::Init { vllm_api_key: key } = chats::read(body)?;
-        let client = session.client_addr().and_then(|address| address.as_inet());
-        let client = client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
-        let waits = |wait| Refusal::TooManyAttempts { wait };
-        sessions.attempts.may(client, Instant::now()).map_err(waits)?;
         let id = SessionId::fresh().map_err(|_| Refusal::Internal)?;
-        let Some(owner) = self.owner_by(ctx, sessions, (&id, &key)).await? else {
-            sessions.attempts.failed(client, Instant::now());
-            sessions.metrics.refused.inc();
-            ctx.unknown_key = Some(self.fingerprints.of(Presented::in_body(&key)));
-            return Err(Refusal::UnknownKey { status: self.limits.invalid_key_status });
+        let owner = match self.owner_by_key(ctx, &key)? {
+            Some((owner, key)) => {
+                // It takes memory, so it is a request like any other.
+                self.take_part(ctx, &key, Part::All(0)).await?;
+                ctx.quota.keep();
+                owner
+            }
+            None => self.try_out(sessions, session, ctx, (&id, &key)).await?,
         };
         let new = session::Session::new(owner, sessions.system.clone());
         sessions.store.open(&id, new).await.map_err(refusal)?;
         sessions.metrics.begun.inc();
         Ok(answers::begun(&id, sessions.idle))
+    }
+
+    /// Tries a key that is none of ours: so often as its client's address may.
+    async fn try_out(
+        &self,
+        sessions: &Sessions,
+        session: &Session,
+        ctx: &mut RequestContext,
+        (id, key): (&SessionId, &str),
+    ) -> Result<Owner, Refusal> {
+        let client = session.client_addr().and_then(|address| address.as_inet());
+        let client = client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let waits = |wait| Refusal::TooManyAttempts { wait };
+        // Counted before it is known: many at once are many.
+        let attempt = sessions.attempts.begin(client, Instant::now()).map_err(waits)?;
+        if let Some(owner) = self.owner_by_nodes(ctx, sessions, (id, key)).await? {
+            return Ok(owner);
+        }
+        attempt.failed();
+        sessions.metrics.refused.inc();
+        ctx.unknown_key = Some(self.fingerprints.of(Presented::in_body(key)));
+        Err(Refusal::UnknownKey { status: self.limits.invalid_key_status })
     }
 }

@@ -6,6 +6,7 @@ mod answer;
 mod begin;
 mod owner;
 mod question;
+mod shorten;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +15,10 @@ use bytes::Bytes;
 use http::{Method, Uri};
 use pingora_proxy::Session;
 
-pub(super) use answer::{Chat, hear};
+pub(super) use answer::{Chat, begin_answer};
 
 use super::context::RequestContext;
+use super::gone::unless_gone;
 use super::reply::Stop;
 use super::{Gateway, body};
 use crate::access::keys::Key;
@@ -27,11 +29,17 @@ use crate::chat::store::{Taken, Untaken};
 use crate::refusal::Refusal;
 use crate::wire::chats::{self, Call};
 
-/// The longest body of a request of a session, in bytes: its client is not known yet. A message of a million tokens has less.
-const BODY_BYTES_MAX: usize = 8 << 20;
+/// The longest body with a text, in bytes, of a client that is not known yet. A message of a million tokens has less.
+const TEXT_BODY_BYTES_MAX: usize = 8 << 20;
+
+/// The longest body with nothing but a key or an id, in bytes.
+const KEY_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// The longest that a request waits for those before it in its session: as long as an answer may take to begin.
 const TURN_MAX: Duration = Duration::from_secs(600);
+
+/// No token has more bytes than this on the average of a text: what is longer need not be counted.
+const TOKEN_BYTES_MAX: u64 = 128;
 
 impl Gateway {
     /// The key by which a question of a session goes on, whose chat is in `ctx` then; none where this is no request of sessions.
@@ -42,24 +50,28 @@ impl Gateway {
         ctx: &mut RequestContext,
         uri: &Uri,
     ) -> Result<Option<Arc<Key>>, Stop> {
-        let Some(sessions) = &self.sessions else { return Ok(None) };
+        let Some(sessions) = self.sessions.clone() else { return Ok(None) };
         let Some(call) = Call::of_path(uri.path()) else { return Ok(None) };
         if session.req_header().method != Method::POST {
             return Err(Refusal::MethodNotAllowed { allow: "POST".into() }.into());
         }
-        let limit = self.limits.max_body_bytes.min(BODY_BYTES_MAX);
-        let share = self.held.share();
-        ctx.body = body::read(session, limit, share, &mut ctx.body_progress).await?;
-        let body = ctx.body.as_ref().map_or(Bytes::new(), |held| held.bytes.clone());
+        // Its own clock begins now: also what it waits for in line counts.
+        let (timeout, _) = self.timeout(session, uri.query())?;
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        let body = self.read_unknown(session, ctx, call).await?;
         let answer = match call {
-            Call::Init => self.begin(sessions, session, ctx, &body).await?,
+            Call::Init => self.begin(&sessions, session, ctx, &body).await?,
             Call::SystemPrompt => {
-                let chats::SystemPrompt { session_id, system_prompt } = chats::read(&body)?;
-                let taken = take(sessions, &id_of(&session_id)?).await?;
-                ctx.key = Some(self.owner(ctx, sessions, &taken.session.owner).await?);
+                let asked: chats::SystemPrompt = chats::read(&body)?;
+                let id = id_of(&asked.session_id)?;
+                if asked.system_prompt.len() as u64 > sessions.context * TOKEN_BYTES_MAX {
+                    return Err(too_long("system_prompt").into());
+                }
+                let taken = take(&sessions, session, &id, until).await?;
+                ctx.key = Some(self.owner(ctx, &sessions, (&id, &taken.session.owner)).await?);
                 let mut new = taken.session.clone();
-                new.system = system_prompt.into();
-                taken.keep(new);
+                new.system = asked.system_prompt.into();
+                taken.keep_now(new).await.map_err(refusal)?;
                 answers::done()
             }
             Call::Stop => {
@@ -67,22 +79,58 @@ impl Gateway {
                 sessions.store.close(&id_of(&session_id)?).await.map_err(refusal)?;
                 answers::done()
             }
-            Call::Chat => return Ok(Some(self.ask(sessions, session, ctx, &body).await?)),
+            Call::Chat => {
+                return Ok(Some(self.ask(&sessions, session, (ctx, &body), until).await?));
+            }
         };
         Err(Stop::Answer(answer))
+    }
+
+    /// Reads the body of a client that nobody knows yet: out of memory of its own, and not for long.
+    async fn read_unknown(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        call: Call,
+    ) -> Result<Bytes, Stop> {
+        let longest = match call {
+            Call::Init | Call::Stop => KEY_BODY_BYTES_MAX,
+            Call::SystemPrompt | Call::Chat => TEXT_BODY_BYTES_MAX,
+        };
+        let limit = self.limits.max_body_bytes.min(longest);
+        let share = self.held_unknown.share();
+        let read = body::read(session, limit, share, &mut ctx.body_progress);
+        let read = tokio::time::timeout(self.limits.client_timeout, read).await;
+        ctx.body = read.map_err(|_| Refusal::ClientTooSlow)??;
+        Ok(ctx.body.as_ref().map_or(Bytes::new(), |held| held.bytes.clone()))
     }
 }
 
 /// A session, when it is this request's turn.
-async fn take(sessions: &Sessions, id: &SessionId) -> Result<Taken, Refusal> {
+async fn take(
+    sessions: &Sessions,
+    session: &mut Session,
+    id: &SessionId,
+    until: Option<Instant>,
+) -> Result<Taken, Stop> {
     if sessions.store.is_full() {
-        return Err(refusal(Untaken::Full));
+        return Err(refusal(Untaken::Full).into());
     }
-    sessions.store.take(id, Instant::now() + TURN_MAX).await.map_err(refusal)
+    let until = until.unwrap_or_else(|| Instant::now() + TURN_MAX);
+    let taken = unless_gone(session, sessions.store.take(id, until)).await?;
+    Ok(taken.map_err(refusal)?)
 }
 
 fn id_of(text: &str) -> Result<SessionId, Refusal> {
     SessionId::parse(text).ok_or(Refusal::SessionNotFound)
+}
+
+fn too_long(param: &'static str) -> Refusal {
+    Refusal::Malformed {
+        code: "context_length_exceeded",
+        message: "This is longer than any prompt may be.".into(),
+        param: Some(param),
+    }
 }
 
 fn refusal(why: Untaken) -> Refusal {
@@ -90,8 +138,6 @@ fn refusal(why: Untaken) -> Refusal {
         Untaken::Unknown => Refusal::SessionNotFound,
         Untaken::Busy | Untaken::Late => Refusal::SessionBusy,
         Untaken::Full => Refusal::SessionsUnavailable("As many sessions are kept as may be."),
-        Untaken::Away => {
-            Refusal::SessionsUnavailable("Sessions cannot be looked up at the moment.")
-        }
+        Untaken::Away => Refusal::SessionsUnavailable("Sessions cannot be had at the moment."),
     }
 }

@@ -10,12 +10,12 @@ use super::{Gateway, RequestContext};
 use crate::access::keys::{Key, Presented};
 use crate::access::permission;
 use crate::chat::id::SessionId;
-use crate::chat::session::{KeyHash, Owner};
+use crate::chat::session::Owner;
 use crate::chat::sessions::Sessions;
 use crate::config::Credential;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
-use crate::routing::choice::{Chosen, NoSuchModel};
+use crate::routing::choice::NoSuchModel;
 use crate::upstream::Upstream;
 use crate::upstream::client::{Client, Question};
 use crate::wire::paths::CHAT;
@@ -24,29 +24,47 @@ use crate::wire::paths::CHAT;
 const NODE_MAX: Duration = Duration::from_secs(5);
 
 impl Gateway {
-    /// Where questions of sessions go.
+    /// The upstream that answers questions of sessions.
     ///
     /// # Errors
-    /// Nowhere.
+    /// There is none.
     pub(super) async fn home(
         &self,
         ctx: &RequestContext,
         sessions: &Sessions,
-    ) -> Result<Chosen, Refusal> {
+    ) -> Result<Arc<Upstream>, Refusal> {
         let candidates = ctx.snapshot.table.candidates(&Method::POST, CHAT)?;
         let model = sessions.model.as_ref().map(ModelName::as_str);
         let chosen = ctx.snapshot.choices.choose(candidates, model, &self.client).await;
-        chosen.map_err(|NoSuchModel| match &sessions.model {
+        let chosen = chosen.map_err(|NoSuchModel| match &sessions.model {
             Some(model) => Refusal::ModelNotFound(model.clone()),
             None => Refusal::RouteNotFound,
-        })
+        });
+        Ok(chosen?.route.upstream.clone())
     }
 
-    /// Whose a session is that `key` begins; nobody's where it opens nothing.
+    /// Whose a session is that a key of the gateway's begins, and the key.
     ///
     /// # Errors
-    /// The key may not infer; nobody could be asked about it.
-    pub(super) async fn owner_by(
+    /// The key may not infer.
+    pub(super) fn owner_by_key(
+        &self,
+        ctx: &mut RequestContext,
+        key: &str,
+    ) -> Result<Option<(Owner, Arc<Key>)>, Refusal> {
+        let known = ctx.snapshot.keys.find(Presented::in_body(key), SystemTime::now()).cloned();
+        let Some(known) = known else { return Ok(None) };
+        let owner = Owner::Key(known.name.as_str().into());
+        ctx.key = Some(known.clone());
+        permission::demand_scope(&known, CHAT)?;
+        Ok(Some((owner, known)))
+    }
+
+    /// Whose a session is that a key of the nodes' begins; nobody's where it opens nothing.
+    ///
+    /// # Errors
+    /// Nobody could be asked about it.
+    pub(super) async fn owner_by_nodes(
         &self,
         ctx: &mut RequestContext,
         sessions: &Sessions,
@@ -55,22 +73,16 @@ impl Gateway {
         if key.is_empty() {
             return Ok(None);
         }
-        let known = ctx.snapshot.keys.find(Presented::in_body(key), SystemTime::now()).cloned();
-        if let Some(known) = known {
-            let owner = Owner::key(&known.name);
-            ctx.key = Some(known.clone());
-            permission::demand_scope(&known, CHAT)?;
-            return Ok(Some(owner));
-        }
-        let upstream = self.home(ctx, sessions).await?.route.upstream.clone();
+        let upstream = self.home(ctx, sessions).await?;
         let owner = match &upstream.credential {
             Some(credential) => {
-                let hash = KeyHash::of(key);
-                hash.is(&KeyHash::of(&credential.key)).then_some(Owner::Upstream(hash))
+                let mark = id.mark(key);
+                mark.is(&id.mark(&credential.key)).then_some(Owner::Upstream(mark))
             }
             None if ctx.snapshot.keys.is_empty() => match Credential::bearer(key) {
                 Some(credential) if is_taken(&upstream, &self.client, &credential).await? => {
-                    Some(Owner::Node(id.seal(key).map_err(|_| Refusal::Internal)?))
+                    let key = id.seal(key).map_err(|_| Refusal::Internal)?;
+                    Some(Owner::Node { upstream: upstream.name.as_str().into(), key })
                 }
                 _ => None,
             },
@@ -82,7 +94,7 @@ impl Gateway {
         Ok(owner)
     }
 
-    /// The key by which a session of `owner` goes on.
+    /// The key by which a session goes on.
     ///
     /// # Errors
     /// [`Refusal::UnknownKey`]: it is none any more.
@@ -90,25 +102,26 @@ impl Gateway {
         &self,
         ctx: &RequestContext,
         sessions: &Sessions,
-        owner: &Owner,
+        (id, owner): (&SessionId, &Owner),
     ) -> Result<Arc<Key>, Refusal> {
-        let none_any_more = Refusal::UnknownKey { status: self.limits.invalid_key_status };
-        match owner {
+        let snapshot = &ctx.snapshot;
+        let key = match owner {
             Owner::Key(name) => {
-                let key = ctx.snapshot.keys.named(name).filter(|key| key.holds(SystemTime::now()));
-                key.cloned().ok_or(none_any_more)
+                snapshot.keys.named(name).filter(|key| key.holds(SystemTime::now())).cloned()
             }
-            Owner::Upstream(hash) => {
-                let upstream = self.home(ctx, sessions).await?.route.upstream.clone();
-                let key =
-                    upstream.credential.as_ref().map(|credential| KeyHash::of(&credential.key));
-                let same = key.is_some_and(|key| key.is(hash));
-                if same { Ok(Arc::new(Key::of_node())) } else { Err(none_any_more) }
+            Owner::Upstream(mark) => {
+                let upstream = self.home(ctx, sessions).await?;
+                let key = upstream.credential.as_ref().map(|credential| id.mark(&credential.key));
+                key.filter(|key| key.is(mark)).map(|_| Arc::new(Key::of_node()))
             }
-            // The node is asked with it, and says so.
-            Owner::Node(_) if ctx.snapshot.keys.is_empty() => Ok(Arc::new(Key::of_node())),
-            Owner::Node(_) => Err(none_any_more),
-        }
+            // The node is asked with it, and says so; no other gets it.
+            Owner::Node { upstream, .. } => {
+                let home = self.home(ctx, sessions).await?;
+                let same = home.name.as_str() == &**upstream && home.credential.is_none();
+                (same && snapshot.keys.is_empty()).then(|| Arc::new(Key::of_node()))
+            }
+        };
+        key.ok_or(Refusal::UnknownKey { status: self.limits.invalid_key_status })
     }
 }
 

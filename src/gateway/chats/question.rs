@@ -1,117 +1,111 @@
 //! `POST /chat`: what was said so far and the question become the chat that a node is asked for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Uri, header};
 use pingora_proxy::Session;
+use serde_json::{Map, Number, Value};
 
 use super::answer::Chat;
-use super::{Gateway, RequestContext, chats, id_of, take};
+use super::{Gateway, RequestContext, Stop, TOKEN_BYTES_MAX, chats, id_of, take, too_long};
 use crate::access::keys::Key;
-use crate::chat::counting::{Prompt, Unfit};
-use crate::chat::session::Owner;
+use crate::chat::session::{Owner, Session as Conversation};
 use crate::chat::sessions::Sessions;
-use crate::chat::window::TooLong;
 use crate::config::Credential;
+use crate::gateway::held::{HeldBody, Share};
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::wire::paths::CHAT;
 
+/// What a client asks in a session.
+pub(super) struct Asked {
+    pub(super) question: Arc<str>,
+    pub(super) model: Option<ModelName>,
+    pub(super) stream: bool,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) temperature: Option<Number>,
+    pub(super) extra: Map<String, Value>,
+}
+
 impl Gateway {
-    /// Puts the chat in the place of the question. Gives the key by which it goes on.
+    /// Puts a chat of all that was said in the place of the question. Gives the key by which it goes on.
     ///
     /// # Errors
-    /// There is no such session; the question does not fit; nobody can count it.
+    /// There is no such session, or its key is none any more; the client has left.
     pub(super) async fn ask(
         &self,
-        sessions: &Sessions,
+        sessions: &Arc<Sessions>,
         session: &mut Session,
-        ctx: &mut RequestContext,
-        body: &Bytes,
-    ) -> Result<Arc<Key>, Refusal> {
-        let mut asked: chats::Question = chats::read(body)?;
-        let extra = asked.take_extra()?;
-        let id = id_of(&asked.session_id)?;
-        let taken = take(sessions, &id).await?;
-        let key = self.owner(ctx, sessions, &taken.session.owner).await?;
+        (ctx, body): (&mut RequestContext, &Bytes),
+        until: Option<Instant>,
+    ) -> Result<Arc<Key>, Stop> {
+        let mut read: chats::Question = chats::read(body)?;
+        let extra = read.take_extra()?;
+        let id = id_of(&read.session_id)?;
+        if read.message.len() as u64 > sessions.context * TOKEN_BYTES_MAX {
+            return Err(too_long("message").into());
+        }
+        let taken = take(sessions, session, &id, until).await?;
+        let key = self.owner(ctx, sessions, (&id, &taken.session.owner)).await?;
         ctx.key = Some(key.clone());
         let credential = match &taken.session.owner {
-            Owner::Node(sealed) => id.open(sealed).and_then(|key| Credential::bearer(&key)),
+            Owner::Node { key, .. } => id.open(key).and_then(|key| Credential::bearer(&key)),
             Owner::Key(_) | Owner::Upstream(_) => None,
         };
-        let upstream = self.home(ctx, sessions).await?.route.upstream.clone();
-        let described = upstream.described(sessions.model.as_ref(), &self.client).await;
-        let model =
-            sessions.model.clone().or_else(|| described.as_ref().map(|one| one.name.clone()));
-        let longest = described.as_ref().and_then(|model| model.context());
-        let question: Arc<str> = asked.message.into();
-        let prompt = Prompt {
-            session: &taken.session,
-            question: &question,
-            extra: &extra,
-            model: model.as_ref(),
-            key: credential.as_ref(),
+        let home = self.home(ctx, sessions).await?;
+        let model = match &sessions.model {
+            Some(model) => Some(model.clone()),
+            None => {
+                let first = home.described(None, (&self.client, credential.as_ref())).await;
+                first.map(|model| model.name)
+            }
         };
-        let room = asked.max_tokens.or_else(|| extra.get("max_completion_tokens")?.as_u64());
-        let limit = limit(sessions.context, longest, room)?;
-        let nodes = (&*upstream, &*self.client);
-        let fitted = sessions.counting.fit(&prompt, limit, nodes).await;
-        let fitted = fitted.map_err(|why| unfit(why, limit))?;
-        sessions.metrics.forgotten.inc_by(fitted.dropped as u64);
-        let chat = chats::Asked {
-            model: model.as_ref().map(ModelName::as_str),
-            messages: taken.session.messages(fitted.dropped, &question),
-            stream: asked.stream.unwrap_or_default(),
-            max_tokens: asked.max_tokens,
-            temperature: asked.temperature,
-            extra: &extra,
+        let asked = Asked {
+            question: read.message.into(),
+            model,
+            stream: read.stream.unwrap_or_default(),
+            max_tokens: read.max_tokens,
+            temperature: read.temperature,
+            extra,
         };
-        let chat = serde_json::to_vec(&chat).map_err(|_| Refusal::Internal)?;
-        let mut share = self.held.share();
-        if !share.grow(chat.len()) {
-            return Err(Refusal::Overloaded);
-        }
-        ctx.body = Some(share.hold(chat.into()));
-        let chat = Chat::new(taken, (question, fitted), credential, sessions.metrics.clone());
+        ctx.body = Some(asked.write(&taken.session, 0, self.held.share())?);
+        let brought = (home.name.clone(), credential);
+        let mut chat = Chat::new(sessions.clone(), (taken, asked), brought);
+        chat.until = until;
         ctx.chat = Some(Box::new(chat));
+        ctx.in_session = true;
         readdress(session)?;
         Ok(key)
     }
 }
 
-/// Tokens that the prompt may have: as configured, and for the answer to have room in what the model takes in all.
-fn limit(context: u64, longest: Option<u64>, max_tokens: Option<u64>) -> Result<u64, Refusal> {
-    let Some(longest) = longest else { return Ok(context) };
-    let room = longest.checked_sub(max_tokens.unwrap_or(1).max(1)).filter(|room| *room > 0);
-    let room = room.ok_or_else(|| Refusal::Malformed {
-        code: "context_length_exceeded",
-        message: format!(
-            "The model takes {longest} tokens in all: `max_tokens` leaves no room for a question."
-        )
-        .into(),
-        param: Some("max_tokens"),
-    })?;
-    Ok(room.min(context))
-}
-
-fn unfit(why: Unfit, limit: u64) -> Refusal {
-    let malformed = |code, message: String| Refusal::Malformed {
-        code,
-        message: message.into(),
-        param: Some("message"),
-    };
-    match why {
-        Unfit::TooLong(TooLong { tokens }) => malformed(
-            "context_length_exceeded",
-            format!(
-                "The message has {tokens} tokens with the system prompt: more than the {limit} that fit."
-            ),
-        ),
-        Unfit::Refused(why) => malformed("invalid_prompt", why),
-        Unfit::Unanswered => Refusal::UpstreamError("No node could count the prompt's tokens."),
-        Unfit::Failed => Refusal::Internal,
+impl Asked {
+    /// The body of the chat, without the oldest `dropped` pairs.
+    ///
+    /// # Errors
+    /// No memory is left for it.
+    pub(super) fn write(
+        &self,
+        conversation: &Conversation,
+        dropped: usize,
+        mut share: Share,
+    ) -> Result<HeldBody, Refusal> {
+        let chat = chats::Asked {
+            model: self.model.as_ref().map(ModelName::as_str),
+            messages: conversation.messages(dropped, &self.question),
+            stream: self.stream,
+            max_tokens: self.max_tokens,
+            temperature: self.temperature.clone(),
+            extra: &self.extra,
+        };
+        let chat = serde_json::to_vec(&chat).map_err(|_| Refusal::Internal)?;
+        match share.grow(chat.len()) {
+            true => Ok(share.hold(chat.into())),
+            false => Err(Refusal::Overloaded),
+        }
     }
 }
 

@@ -46,6 +46,11 @@ impl Answer {
         }
     }
 
+    /// It is told of when it is whole.
+    pub fn is_whole(&self) -> bool {
+        !self.is_stream()
+    }
+
     /// True where an answer in one piece was none, whatever its status says.
     pub fn is_none(&self) -> bool {
         self.failed && !self.is_stream()

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sluice::sim::{Fault, Kind, Settings, Simulator};
 
 use crate::support::gateway::{Setup, chat};
+use crate::support::scripted::Scripted;
 use crate::support::{TestGateway, eventually, node, node_with};
 
 async fn ollama() -> Simulator {
@@ -110,6 +111,36 @@ async fn what_it_refuses_is_told_as_openai_tells_it() {
         assert_eq!(reply.json::<Value>().await.unwrap()["error"]["code"], code);
     }
     assert_eq!(node.requests().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_body_or_of_another_shape_is_none() {
+    for (head, body, told) in [
+        ("200 OK\r\nContent-Length: 0", "", 502),
+        ("200 OK\r\nContent-Type: application/json\r\nContent-Length: 9", "{\"a\":\"b\"}", 502),
+        ("200 OK\r\nContent-Type: text/html\r\nContent-Length: 4", "<h1>", 502),
+        ("204 No Content", "", 502),
+        ("500 Internal Server Error\r\nContent-Length: 0", "", 500),
+        ("400 Bad Request\r\nContent-Length: 14", "{\"error\":\"no\"}", 400),
+    ] {
+        let node = Scripted::start(move |_, mut peer| async move {
+            while peer.request().await.is_some() {
+                peer.send(format!("HTTP/1.1 {head}\r\n\r\n{body}").as_bytes()).await;
+            }
+        })
+        .await;
+        let upstream = format!(
+            "{{ kind: ollama, nodes: [\"http://{}\"], health: off, models: [m] }}",
+            node.addr
+        );
+        let routes =
+            format!("upstreams:\n  o: {upstream}\nroutes:\n  - {{ preset: vllm, upstream: o }}\n");
+        let gateway = TestGateway::start(&routes).await;
+        let reply = gateway.chat("m").send().await.unwrap();
+        assert_eq!(reply.status(), told, "{head}");
+        let text = reply.text().await.unwrap();
+        assert!(body.is_empty() && told == 500 || text.contains("\"error\""), "{head}: {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

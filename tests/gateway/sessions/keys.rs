@@ -10,7 +10,7 @@ use crate::support::gateway::{Setup, preset};
 use crate::support::{KEY, node, nowhere};
 
 const KEYS: &str = "keys:
-  - { name: team, key: sk-team-a, limits: { rpm: 2 } }
+  - { name: team, key: sk-team-a, limits: { rpm: 4 } }
   - { name: narrow, key: sk-narrow, models: [other] }
   - { name: operator, key: sk-operator, scopes: [admin] }
 ";
@@ -73,17 +73,19 @@ async fn a_session_has_the_limits_and_the_models_of_its_key() {
     let (one, two) = (begin(&gateway, "sk-team-a").await, begin(&gateway, "sk-team-a").await);
     for id in [&one, &two] {
         let reply = ask(&gateway, id, "Hello", json!({})).await;
-        assert_eq!(reply.headers()["x-ratelimit-limit-requests"], "2");
+        assert_eq!(reply.headers()["x-ratelimit-limit-requests"], "4");
         assert_eq!(reply.status(), 200);
     }
     let reply = ask(&gateway, &one, "Hello", json!({})).await;
     assert_eq!(error(reply).await, (429, "rate_limit_exceeded".into()));
+    // To begin one is a request as well.
+    assert_eq!(error(init(&gateway, "sk-team-a").await).await, (429, "rate_limit_exceeded".into()));
     let narrow = begin(&gateway, "sk-narrow").await;
     let reply = ask(&gateway, &narrow, "Hello", json!({})).await;
     assert_eq!(error(reply).await, (403, "model_not_allowed".into()));
     let operator = init(&gateway, "sk-operator").await;
     assert_eq!(error(operator).await, (403, "scope_not_allowed".into()));
-    let lines = gateway.log_lines(8).await;
+    let lines = gateway.log_lines(9).await;
     let of_chats = lines.iter().filter(|line| line["path"] == "/chat");
     let keys: Vec<_> = of_chats.map(|line| line["key"].as_str().unwrap().to_owned()).collect();
     assert_eq!(keys, ["team", "team", "team", "narrow"]);
@@ -122,6 +124,38 @@ async fn a_key_of_the_upstream_that_was_changed_opens_its_old_sessions_no_more()
     gateway.rewrite_routes(&routes("sk-another")).await;
     let reply = ask(&gateway, &id, "Hello", json!({})).await;
     assert_eq!(error(reply).await, (401, "invalid_api_key".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_brought_for_one_upstream_is_shown_to_no_other() {
+    let (node, other) = (guarded().await, crate::support::node(&["other"]).await);
+    let routes = |first: &str| {
+        let upstreams = [("first", first), ("second", &format!("http://{}", other.addr()))];
+        let upstreams: String = upstreams
+            .iter()
+            .map(|(name, url)| format!("  {name}: {{ kind: vllm, nodes: [\"{url}\"], health: off, models: [{name}] }}\n"))
+            .collect();
+        format!(
+            "upstreams:\n{upstreams}routes:\n  - {{ preset: vllm, upstream: first }}\n  - {{ preset: vllm, upstream: second }}\nfallbacks: {{ first: [second] }}\n"
+        )
+    };
+    let gateway = Setup::bare().env("VLLM_MODEL_NAME", "first");
+    let gateway = gateway.file("routes.yaml", &routes(&format!("http://{}", node.addr())));
+    let gateway = gateway.start().await;
+    let id = begin(&gateway, NODE_KEY).await;
+    node.refuse().await;
+    for _ in 0..8 {
+        let _whatever_becomes_of_it = ask(&gateway, &id, "Hello", json!({})).await;
+    }
+    let shown = other.requests().iter().any(|seen| seen.headers.contains_key("authorization"));
+    assert!(!shown && !other.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_can_be_switched_off_against_the_variables() {
+    let node = guarded().await;
+    let gateway = replaced(&node).env("SLUICE_SESSIONS", "false").start().await;
+    assert_eq!(init(&gateway, NODE_KEY).await.status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use sluice::sim::Settings;
+use sluice::sim::{Settings, Simulator};
 
 use super::{
     NODE_KEY, answered, ask, begin, chats, error, guarded, guarded_with, post, replaced, said,
@@ -66,10 +66,11 @@ async fn a_stream_is_the_nodes_own_and_what_it_said_is_kept() {
 }
 
 /// What a node answers in turn, and what its clients are told.
-const ANSWERS: [(&str, &str, u16); 5] = [
+const ANSWERS: [(&str, &str, u16); 6] = [
     ("400 Bad Request\r\nContent-Type: application/json", r#"{"error":{"message":"no"}}"#, 400),
     ("200 OK\r\nContent-Type: application/json", r#"{"choices":[]}"#, 502),
     ("200 OK\r\nContent-Type: application/json", "not JSON", 502),
+    ("200 OK\r\nContent-Length: 0", "", 502),
     (
         "200 OK\r\nContent-Type: text/event-stream",
         "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"half\"}}]}\n\n",
@@ -134,7 +135,7 @@ async fn what_failed_leaves_the_session_as_it_was() {
         format!("upstreams:\n  u: {upstream}\nroutes:\n  - {{ preset: vllm, upstream: u }}\n");
     let gateway = Setup::routes(&routes).env("VLLM_MODEL_NAME", "m").start().await;
     let id = begin(&gateway, KEY).await;
-    for (head, body, told) in &ANSWERS[..4] {
+    for (head, body, told) in &ANSWERS[..5] {
         let stream = head.ends_with("event-stream");
         let reply = ask(&gateway, &id, "failing", json!({ "stream": stream })).await;
         assert_eq!(reply.status(), *told, "{body}");
@@ -145,6 +146,12 @@ async fn what_failed_leaves_the_session_as_it_was() {
     let asked: Value = serde_json::from_slice(&node.seen().pop().unwrap().body).unwrap();
     let messages = asked["messages"].as_array().unwrap();
     assert_eq!((messages.len(), &messages[1]["content"]), (2, &json!("at last")));
+}
+
+/// A node whose answers never end.
+async fn endless() -> Simulator {
+    let token_delay = Duration::from_secs(3_600);
+    guarded_with(Settings { token_delay, ..Settings::default() }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,8 +172,49 @@ async fn a_client_that_leaves_frees_the_node_and_leaves_the_session_as_it_was() 
         eventually(|| async { gateway.series("sluice_client_aborts_total") > aborts }).await;
         eventually(|| async { node.running() == 0 }).await;
     }
-    let stopped = post(&gateway, "/stop_session", json!({ "session_id": id })).await;
-    assert_eq!(stopped.status(), 200);
+    node.set_delays(Duration::ZERO, Duration::ZERO);
+    answered(&gateway, &id, "at last").await;
+    assert_eq!(said(&node).len(), 2, "as it was: nothing but how it begins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_in_line_is_waited_for_by_nobody() {
+    let node = endless().await;
+    let gateway = replaced(&node).start().await;
+    let id = begin(&gateway, NODE_KEY).await;
+    let first = ask(&gateway, &id, "endless", json!({ "stream": true })).await;
+    // More than may wait, one after the other.
+    for number in 0..20 {
+        let body = json!({ "session_id": id, "message": format!("gone {number}") });
+        let waiting = gateway.client.post(gateway.url("/chat")).json(&body).send();
+        let in_line = || async { gateway.series("sluice_requests_in_flight") >= 2.0 };
+        tokio::select! {
+            reply = waiting => panic!("{:?}", reply.unwrap().status()),
+            () = eventually(in_line) => {}
+        }
+        eventually(|| async { gateway.series("sluice_requests_in_flight") == 1.0 }).await;
+    }
+    drop(first);
+    node.set_delays(Duration::ZERO, Duration::ZERO);
+    answered(&gateway, &id, "at last").await;
+    let texts: Vec<String> = chats(&node).iter().map(|chat| chat["messages"].to_string()).collect();
+    assert!(!texts.iter().any(|text| text.contains("gone")), "{texts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_of_a_question_holds_in_line_as_well() {
+    let node = endless().await;
+    let gateway = replaced(&node).start().await;
+    let id = begin(&gateway, NODE_KEY).await;
+    let first = ask(&gateway, &id, "endless", json!({ "stream": true })).await;
+    let body = json!({ "session_id": id, "message": "in a hurry" });
+    let late = gateway.client.post(gateway.url("/chat?timeout=0.1")).json(&body).send();
+    assert_eq!(error(late.await.unwrap()).await, (429, "session_busy".into()));
+    let wrong = gateway.client.post(gateway.url("/chat?timeout=soon")).json(&body).send();
+    assert_eq!(error(wrong.await.unwrap()).await, (400, "invalid_timeout".into()));
+    drop(first);
+    let late = gateway.client.post(gateway.url("/chat?timeout=0.1")).json(&body).send();
+    assert_eq!(error(late.await.unwrap()).await, (504, "upstream_timeout".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

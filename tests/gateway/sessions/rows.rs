@@ -44,10 +44,10 @@ async fn e1_where_nobody_has_told_the_key_the_node_is_asked() {
     }
     let id = begin(&gateway, NODE_KEY).await;
     assert_eq!(answered(&gateway, &id, "Hello").await["finish_reason"], "stop");
-    // The key went up with the question, and the node answers as what it is.
+    // The key went up with the question, and the model is the one that the node lists.
     let seen = node.requests().pop().unwrap();
     assert_eq!(seen.headers["authorization"], format!("Bearer {NODE_KEY}"));
-    assert_eq!(chats(&node)[0].get("model"), None);
+    assert_eq!(chats(&node)[0]["model"], "m");
 }
 
 #[tokio::test(flavor = "multi_thread")]

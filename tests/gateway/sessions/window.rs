@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sluice::chat::tokens::{Counter, Kept};
 use sluice::chat::{Conversation, Message};
+use sluice::config::{Environment, SettingsArgs};
 use sluice::sim::Settings;
 
 use super::{
@@ -75,8 +76,16 @@ async fn a_node_that_counts_otherwise_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_without_a_tokenizer_is_told_at_the_start() {
+async fn a_folder_without_a_tokenizer_is_told_before_the_start() {
     let folder = tempfile::tempdir().unwrap();
+    let variables = Environment::from_iter([("VLLM_MODEL_NAME", folder.path().to_str().unwrap())]);
+    let settings = || {
+        sluice::config::Settings::resolve(&SettingsArgs::default(), &variables, "/none".as_ref())
+    };
+    let told = settings().unwrap_err().to_string();
+    assert!(told.contains("VLLM_MODEL_NAME: there is no `tokenizer.json`"), "{told}");
+    std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    assert!(settings().is_ok());
     let setup = Setup::bare().env("VLLM_BASE_URL", "http://127.0.0.1:1");
     let setup = setup.env("VLLM_MODEL_NAME", folder.path().to_str().unwrap());
     let why = setup.try_start().await.err().unwrap().to_string();
