@@ -21,6 +21,12 @@ struct Pair {
     answer: String,
 }
 
+impl Pair {
+    fn bytes(&self) -> usize {
+        self.message.len() + self.answer.len()
+    }
+}
+
 /// A prompt whose tokens the server has told.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
@@ -85,19 +91,27 @@ impl Conversation {
     /// can be told: from what the server said of the last prompt, and from the bytes that came and went since.
     pub(super) fn too_many(&self, message: &str, tokens_max: u64) -> usize {
         let tokens_max = i64::try_from(tokens_max).unwrap_or(i64::MAX);
-        let fits = |oldest: &usize| self.tokens(&self.messages(*oldest, message)) <= tokens_max;
-        (0..self.pairs.len()).find(fits).unwrap_or(self.pairs.len())
+        let always = self.system.as_ref().map_or(0, String::len) + message.len();
+        let mut bytes = always + self.pairs.iter().map(Pair::bytes).sum::<usize>();
+        for (oldest, pair) in self.pairs.iter().enumerate() {
+            if self.tokens(bytes) <= tokens_max {
+                return oldest;
+            }
+            bytes -= pair.bytes();
+        }
+        self.pairs.len()
     }
 
-    fn tokens(&self, entries: &[Entry]) -> i64 {
+    fn tokens(&self, bytes: usize) -> i64 {
         let measured = self.measured.unwrap_or(Measured { bytes: 0, tokens: 0 });
-        measured.tokens + (bytes(entries) - measured.bytes) / BYTES_PER_TOKEN
+        measured.tokens + (signed(bytes) - measured.bytes) / BYTES_PER_TOKEN
     }
 
     /// `prompt` had so many tokens.
     pub(super) fn measure(&mut self, prompt: &[Entry], tokens: u64) {
         let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-        self.measured = Some(Measured { bytes: bytes(prompt), tokens });
+        let bytes = prompt.iter().map(|entry| entry.content.len()).sum();
+        self.measured = Some(Measured { bytes: signed(bytes), tokens });
     }
 
     /// Takes the `oldest` pairs out.
@@ -161,8 +175,7 @@ fn entry(role: Role, content: &str) -> Entry {
     Entry { role, content: content.to_owned() }
 }
 
-fn bytes(entries: &[Entry]) -> i64 {
-    let bytes = entries.iter().map(|entry| entry.content.len()).sum::<usize>();
+fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 

@@ -10,9 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::conversation::{Conversation, Entry};
 use super::meter::Meter;
 use super::screen::Screen;
-use super::server::Server;
+use super::server::{Answer, Server};
 use super::settings::Parameters;
 use super::told::Failure;
+use crate::chat::window::Search;
 
 /// Everything that a chat is about.
 pub(super) struct Session {
@@ -82,17 +83,7 @@ impl Session {
         meter: &mut Meter,
         said: &mut String,
     ) -> Result<(), Cut> {
-        let limit = self.max_context_tokens.map(NonZeroU64::get);
-        let mut oldest = limit.map_or(0, |limit| self.conversation.too_many(message, limit));
-        let (prompt, mut answer) = loop {
-            let prompt = self.conversation.messages(oldest, message);
-            match self.server.chat(&self.request(&prompt)).await {
-                Err(Failure::TooLong(_)) if oldest < self.conversation.len() => oldest += 1,
-                Err(Failure::NoModel(why)) => return Err(self.models_instead(why).await.into()),
-                begun => break (prompt, begun?),
-            }
-        };
-        meter.trimmed = oldest;
+        let (prompt, mut answer) = self.begin(message, meter).await?;
         loop {
             let event = answer.next().await?;
             meter.note(&event, Instant::now());
@@ -107,6 +98,32 @@ impl Session {
             self.conversation.measure(&prompt, usage.prompt_tokens);
         }
         Ok(())
+    }
+
+    /// The prompt that the server takes, and the begin of its answer. The first that it takes is answered already: nobody asks
+    /// whether a longer one would have done.
+    async fn begin(
+        &self,
+        message: &str,
+        meter: &mut Meter,
+    ) -> Result<(Vec<Entry>, Answer), Failure> {
+        let limit = self.max_context_tokens.map(NonZeroU64::get);
+        let least = limit.map_or(0, |limit| self.conversation.too_many(message, limit));
+        // Only whether it fits is known, so a prompt that does not has one token where none may be.
+        let mut search = Search::new(self.conversation.len() - least, 0);
+        loop {
+            let oldest = least + search.next();
+            let prompt = self.conversation.messages(oldest, message);
+            match self.server.chat(&self.request(&prompt)).await {
+                Err(Failure::TooLong(_)) if search.tell(1).is_none() => {}
+                Err(Failure::NoModel(why)) => return Err(self.models_instead(why).await),
+                begun => {
+                    let answer = begun?;
+                    meter.trimmed = oldest;
+                    return Ok((prompt, answer));
+                }
+            }
+        }
     }
 
     fn request(&self, prompt: &[Entry]) -> Value {

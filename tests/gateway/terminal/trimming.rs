@@ -1,5 +1,6 @@
 //! Conversations that outgrow the model's context.
 
+use serde_json::json;
 use sluice::sim::{Settings, Simulator};
 
 use super::{Terminal, chats, texts};
@@ -52,4 +53,21 @@ async fn with_a_limit_of_its_own_the_chat_trims_before_the_server_refuses() {
     let chats = chats(&node);
     assert_eq!(chats.len(), 3, "the server refused none");
     assert!(texts(&chats[2]).len() <= 3, "{chats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_conversation_needs_few_requests_to_fit() {
+    let (node, dir) = (small().await, tempfile::tempdir().unwrap());
+    let gateway = TestGateway::before(node.addr()).await;
+    let pair = [("user", message("old")), ("assistant", "yes".to_owned())];
+    let pair = pair.map(|(role, content)| json!({"role": role, "content": content}));
+    let saved = json!({"messages": vec![pair; 257].concat()});
+    std::fs::write(dir.path().join("long.json"), saved.to_string()).unwrap();
+    let mut chat = Terminal::at(&gateway, dir.path(), &[]);
+    chat.say("/load long.json").await;
+    chat.shows("pairs 257").await;
+    chat.say(&message("new")).await;
+    chat.shows("255 pairs trimmed").await;
+    let sent: Vec<usize> = chats(&node).iter().map(|chat| texts(chat).len() / 2).collect();
+    assert_eq!(sent, [257, 256, 254, 250, 242, 226, 194, 130, 2]);
 }
