@@ -1,9 +1,10 @@
 //! The words that a chat obeys, as Ollama's: `/set`, `/show`, `/load`, `/save`, `/clear`, `/bye`, `/?`.
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process;
 
 use super::conversation::{Conversation, Saved};
 use super::line::unquoted;
@@ -148,19 +149,31 @@ fn save(session: &Session, rest: &str, over: bool) -> Result<(), String> {
     let path = path(rest, "/save")?;
     let saved = session.conversation.saved(&session.model);
     let text = serde_json::to_string_pretty(&saved).map_err(|error| error.to_string())?;
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
-    match over {
-        true => options.create(true).truncate(true),
-        false => options.create_new(true),
-    };
-    let written = options.open(&path).and_then(|mut file| writeln!(file, "{text}"));
+    let written = if over { write_over(&path, &text) } else { write_new(&path, &text) };
     written.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => format!("{rest} is there already: /save! writes over it"),
+        ErrorKind::AlreadyExists if !over => {
+            format!("{rest} is there already: /save! writes over it")
+        }
         _ => format!("{rest}: {error}"),
     })?;
     session.screen.aside(&format!("Saved to {}.", path.display()));
     Ok(())
+}
+
+/// Writes a file that is not there yet, for its owner alone. Where it cannot be whole there is none.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = writeln!(file, "{text}").and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(fs::remove_file(path)))
+}
+
+/// The same in the place of a file that may be there: it stays as it is until the new one is whole.
+fn write_over(path: &Path, text: &str) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", process::id()));
+    let beside = PathBuf::from(beside);
+    write_new(&beside, text)?;
+    fs::rename(&beside, path).inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 /// The file that is named, `~/` taken as shells do.
