@@ -39,7 +39,7 @@ impl Search {
     pub fn next(&self) -> usize {
         match (self.too_few, self.fit) {
             (None, _) => 0,
-            (Some(too_few), None) => (too_few + self.step).min(self.pairs),
+            (Some(too_few), None) => too_few + self.step.min((self.pairs - too_few).div_ceil(2)),
             (Some(too_few), Some(fit)) => too_few + (fit.dropped - too_few) / 2,
         }
     }
