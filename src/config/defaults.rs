@@ -54,9 +54,10 @@ pub const QUEUE_MAX: u64 = 100_000;
 /// Requests under way at one node: more than any engine has slots.
 pub const IN_FLIGHT_MAX: u64 = 1_000_000;
 
-/// Options by which Ollama loads a model anew: seconds for everybody who uses it (`api/types.go`, `Runner`).
-pub const LOAD_OPTIONS: [&str; 6] =
-    ["num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"];
+/// Options by which Ollama loads a model anew: seconds for everybody who uses it (`api/types.go`, `Runner`). And `keep_alive`, which
+/// lets go of it at once or never.
+pub const LOAD_OPTIONS: [&str; 7] =
+    ["num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "keep_alive"];
 
 /// What names a session for `consistent_hash`: as the routers of vLLM and SGLang have it.
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-id");

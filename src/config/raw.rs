@@ -115,7 +115,8 @@ pub(super) struct RawUpstream {
     pub(super) http2: Option<Written<bool>>,
     /// Whether a request that failed before its first byte is sent again.
     pub(super) retry: Option<RawRetry>,
-    /// Of `ollama`: options that load a model anew, and that clients may set nevertheless: `[num_ctx]`. Default: none.
+    /// Of `ollama`: options that load a model anew, and that clients may set nevertheless: `[num_ctx]`. `keep_alive`: to zero or
+    /// below, which unloads a model at once or never. Default: none.
     #[schemars(with = "Option<Vec<forms::LoadOption>>")]
     pub(super) load_options: Option<Vec<Value>>,
 }

@@ -42,8 +42,8 @@ fn every_field_is_read_and_the_others_have_defaults() {
 
 #[test]
 fn only_ollama_has_options_that_load_a_model_anew() {
-    let config = good(&upstream("kind: ollama, load_options: [num_ctx, num_gpu]"));
-    assert_eq!(config.upstreams[0].load_options, ["num_ctx", "num_gpu"]);
+    let config = good(&upstream("kind: ollama, load_options: [num_ctx, keep_alive]"));
+    assert_eq!(config.upstreams[0].load_options, ["num_ctx", "keep_alive"]);
     let found = bad(&upstream("kind: ollama, load_options: [num_ctxt, 5]"));
     assert!(
         found.len() == 2 && found.iter().any(|one| one.contains("did you mean `num_ctx`?")),

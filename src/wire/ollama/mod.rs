@@ -10,6 +10,7 @@ mod embeddings;
 mod error;
 mod events;
 mod fields;
+mod keep_alive;
 mod line;
 mod logprobs;
 mod messages;

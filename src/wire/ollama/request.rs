@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, Object, is_text, refused, switch, wrong};
 use super::messages::{self, Message};
-use super::{Asked, Call, Shape, options, tools};
+use super::{Asked, Call, Shape, keep_alive, options, tools};
 use crate::refusal::Refusal;
 
 /// What the body may become longer by, in bytes, before it needs memory of its own: names of fields, and defaults.
@@ -16,7 +16,7 @@ const ADDED_BYTES: usize = 256;
 /// The end of a sentence on several of what Ollama does once.
 const SEVERAL: &str = "Send a request for each.";
 
-/// Translates `body`. Options that load a model anew are taken only where `load_options` names them.
+/// Translates `body`. What loads a model anew, lets go of it or keeps it for ever is taken only where `load_options` names it.
 ///
 /// # Errors
 /// A field has no twin and changes the answer, cannot be read, or may not be set: 400.
@@ -41,6 +41,7 @@ pub fn request(call: Call, body: &[u8], load_options: &[String]) -> Result<Asked
     if !options.is_empty() {
         native.put("options", &options);
     }
+    keep_alive::check(&fields, load_options)?;
     native.pass("keep_alive", &fields);
     let usage = stream && include_usage(&fields)?;
     let base64 = call == Call::Embedding && base64(&fields)?;
@@ -68,7 +69,12 @@ fn chat(fields: &Fields<'_>, native: &mut Object) -> Result<(), Refusal> {
 }
 
 fn completion(fields: &Fields<'_>, native: &mut Object) -> Result<(), Refusal> {
-    native.put("prompt", &prompt(fields)?);
+    let prompt = prompt(fields)?;
+    if prompt.get() == "\"\"" {
+        // As without messages: Ollama would only load the model, or let go of it.
+        return Err(wrong("prompt", "it is empty"));
+    }
+    native.put("prompt", prompt);
     for name in ["suffix", "system", "template", "raw"] {
         native.pass(name, fields);
     }
@@ -458,6 +464,8 @@ mod tests {
             (json!({"prompt": [1, 2]}), ("unsupported_parameter", "prompt")),
             (json!({"prompt": [[1, 2]]}), ("unsupported_parameter", "prompt")),
             (json!({"prompt": []}), ("invalid_parameter", "prompt")),
+            (json!({"prompt": ""}), ("invalid_parameter", "prompt")),
+            (json!({"prompt": [""], "suffix": "end"}), ("invalid_parameter", "prompt")),
             (json!({"prompt": null}), ("invalid_parameter", "prompt")),
             (json!({"n": 2}), ("unsupported_parameter", "n")),
             (json!({"best_of": 2}), ("unsupported_parameter", "best_of")),
@@ -474,9 +482,9 @@ mod tests {
     #[test]
     fn texts_become_vectors_with_nothing_of_sampling() {
         for input in [json!("a"), json!(["a", "b"])] {
-            let body = json!({"model": "m", "input": input, "encoding_format": "base64", "dimensions": 8, "user": "u", "keep_alive": 0});
+            let body = json!({"model": "m", "input": input, "encoding_format": "base64", "dimensions": 8, "user": "u", "keep_alive": "5m"});
             let (native, shape) = asked(Call::Embedding, &body).unwrap();
-            let wanted = json!({"model": "m", "input": input, "dimensions": 8, "keep_alive": 0});
+            let wanted = json!({"model": "m", "input": input, "dimensions": 8, "keep_alive": "5m"});
             assert_eq!((native, shape.base64), (wanted, true));
         }
         for (fields, odd) in [
@@ -484,6 +492,7 @@ mod tests {
             (json!({"input": []}), ("invalid_parameter", "input")),
             (json!({"input": {}}), ("invalid_parameter", "input")),
             (json!({"encoding_format": "int8"}), ("invalid_parameter", "encoding_format")),
+            (json!({"keep_alive": 0}), ("option_not_allowed", "keep_alive")),
         ] {
             assert_eq!(refused(Call::Embedding, fields), odd);
         }

@@ -98,6 +98,7 @@ async fn what_it_refuses_is_told_as_openai_tells_it() {
     for (field, value, code) in [
         ("n", json!(2), "unsupported_parameter"),
         ("options", json!({ "num_ctx": 4096 }), "option_not_allowed"),
+        ("keep_alive", json!("-1m"), "option_not_allowed"),
         (
             "messages",
             json!([{ "role": "user", "content": [{ "type": "input_audio", "input_audio": {} }] }]),
