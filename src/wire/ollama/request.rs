@@ -324,13 +324,18 @@ mod tests {
         let wanted = json!({"temperature": 0.1, "top_p": 1.0, "seed": 2, "num_ctx": 8192});
         assert_eq!(options(both), wanted);
         assert_eq!(options(json!({"stop": ["a", "b"]}))["stop"], json!(["a", "b"]));
-        for fields in [
-            json!({"options": {"num_gpu": 1}}),
-            json!({"options": {"num\u{5f}batch": 1}}),
-            json!({"options": {"NUM_CTX": 1}}),
-        ] {
+        for fields in [json!({"options": {"num_gpu": 1}}), json!({"options": {"NUM_CTX": 1}})] {
             assert_eq!(refused(Call::Chat, fields.clone()), ("option_not_allowed", "options"));
             assert_eq!(refused(Call::Embedding, fields), ("option_not_allowed", "options"));
+        }
+    }
+
+    #[test]
+    fn no_escape_hides_a_name() {
+        for odd in [r#""options":{"num\u005fbatch":1}"#, r#""keep\u005falive":0"#] {
+            let body = format!(r#"{{"input":"Hi",{odd}}}"#);
+            let refusal = request(Call::Embedding, body.as_bytes(), &[]).unwrap_err();
+            assert_eq!(refusal.code(), "option_not_allowed", "{odd}");
         }
     }
 
