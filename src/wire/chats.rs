@@ -7,6 +7,7 @@ use serde_json::error::Category;
 use serde_json::{Map, Number, Value};
 
 use crate::refusal::Refusal;
+use crate::wire::lines::Lines;
 
 /// What `extra` cannot set: the gateway does.
 const RESERVED: [&str; 6] = ["model", "messages", "stream", "stream_options", "max_tokens", "n"];
@@ -228,66 +229,48 @@ struct Said<'a> {
 
 /// Listens to a node's chunks, in whatever pieces they come.
 #[derive(Debug, Default)]
-pub struct Chunks {
-    /// The begin of a line.
-    cut: Vec<u8>,
+pub struct Listener {
+    lines: Lines<EVENT_BYTES_MAX>,
     said: String,
     /// More came than is kept.
     deaf: bool,
 }
 
-impl Chunks {
+impl Listener {
     /// The next piece.
-    pub fn push(&mut self, mut piece: &[u8]) {
-        while let Some(end) = memchr::memchr(b'\n', piece) {
-            let (line, rest) = (&piece[..end], &piece[end + 1..]);
-            if self.cut.is_empty() {
-                self.hear(line);
-            } else {
-                self.keep(line);
-                let whole = std::mem::take(&mut self.cut);
-                self.hear(&whole);
+    pub fn push(&mut self, piece: &[u8]) {
+        let Self { lines, said, deaf } = self;
+        let fits = lines.push(piece, |line| {
+            let Some(text) = text(line) else { return };
+            *deaf |= said.len() + text.len() > ANSWER_BYTES_MAX;
+            if !*deaf {
+                said.push_str(&text);
             }
-            piece = rest;
-        }
-        self.keep(piece);
+        });
+        *deaf |= !fits;
     }
 
     /// What was said, if all of it was heard.
     pub fn said(&self) -> Option<&str> {
         (!self.deaf).then_some(&self.said)
     }
+}
 
-    fn keep(&mut self, part: &[u8]) {
-        if self.cut.len() + part.len() > EVENT_BYTES_MAX {
-            self.deaf = true;
-            self.cut.clear();
-        } else {
-            self.cut.extend_from_slice(part);
-        }
+/// What a line of a stream says. What is no chunk says nothing: `[DONE]`, the usage.
+fn text(line: &[u8]) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Chunk<'a> {
+        #[serde(borrow)]
+        choices: Vec<Choice<'a>>,
     }
-
-    fn hear(&mut self, line: &[u8]) {
-        #[derive(Deserialize)]
-        struct Chunk<'a> {
-            #[serde(borrow)]
-            choices: Vec<Choice<'a>>,
-        }
-        #[derive(Deserialize)]
-        struct Choice<'a> {
-            #[serde(borrow)]
-            delta: Said<'a>,
-        }
-        let Some(data) = line.strip_prefix(b"data:") else { return };
-        // What is no chunk says nothing: `[DONE]`, the usage.
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return };
-        if let Some(text) = chunk.choices.first().and_then(|choice| choice.delta.content.as_ref()) {
-            self.deaf |= self.said.len() + text.len() > ANSWER_BYTES_MAX;
-            if !self.deaf {
-                self.said.push_str(text);
-            }
-        }
+    #[derive(Deserialize)]
+    struct Choice<'a> {
+        #[serde(borrow)]
+        delta: Said<'a>,
     }
+    let data = line.strip_prefix(b"data:")?;
+    let chunk: Chunk<'_> = serde_json::from_slice(data).ok()?;
+    chunk.choices.into_iter().next()?.delta.content
 }
 
 #[cfg(test)]
@@ -364,6 +347,15 @@ mod tests {
         assert_eq!((reply(json!({"choices": []})), reply(json!("x"))), (None, None));
     }
 
+    #[test]
+    fn an_answer_of_which_a_line_is_too_long_was_not_heard() {
+        let mut listener = Listener::default();
+        listener.push(&vec![b' '; EVENT_BYTES_MAX]);
+        assert_eq!(listener.said(), Some(""));
+        listener.push(b" \ndata: {}\n\n");
+        assert_eq!(listener.said(), None);
+    }
+
     proptest! {
         #[test]
         fn what_is_said_is_heard_however_it_is_cut(texts in proptest::collection::vec(any::<String>(), 0..6), cut in 1..40_usize) {
@@ -373,20 +365,20 @@ mod tests {
                 stream.push_str(&format!("data: {chunk}\n\n"));
             }
             stream.push_str("data: {\"choices\":[],\"usage\":{}}\r\n\r\ndata: [DONE]\n\n");
-            let mut chunks = Chunks::default();
-            stream.as_bytes().chunks(cut).for_each(|piece| chunks.push(piece));
+            let mut listener = Listener::default();
+            stream.as_bytes().chunks(cut).for_each(|piece| listener.push(piece));
             let said = texts.concat();
-            prop_assert_eq!(chunks.said(), Some(said.as_str()));
+            prop_assert_eq!(listener.said(), Some(said.as_str()));
         }
 
         #[test]
         fn no_bytes_make_it_panic(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..6)) {
-            let (mut chunks, mut whole) = (Chunks::default(), Whole::default());
+            let (mut listener, mut whole) = (Listener::default(), Whole::default());
             for piece in &pieces {
-                chunks.push(piece);
+                listener.push(piece);
                 whole.push(piece);
             }
-            let _said = (chunks.said().map(str::len), whole.reply());
+            let _said = (listener.said().map(str::len), whole.reply());
             let _read = (read::<Question>(&pieces.concat()).is_ok(), read::<Init>(&pieces.concat()).is_ok());
         }
     }

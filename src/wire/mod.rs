@@ -8,6 +8,7 @@ pub mod field;
 pub mod form;
 pub mod head;
 pub mod ids;
+pub mod lines;
 pub mod nesting;
 pub mod ollama;
 pub mod parameters;

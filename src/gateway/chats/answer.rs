@@ -22,7 +22,7 @@ use crate::gateway::forward::refused_answer;
 use crate::names::{ModelName, UpstreamName};
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
-use crate::wire::chats::{Chunks, Whole};
+use crate::wire::chats::{Listener, Whole};
 
 /// What a client is told of an answer that is none.
 const NO_CHAT: Refusal = Refusal::UpstreamError("The node's answer is no chat.");
@@ -49,7 +49,7 @@ enum Heard {
     /// Nothing that could be an answer.
     #[default]
     Nothing,
-    Chunks(Chunks),
+    Chunks(Listener),
     Whole(Whole),
 }
 
@@ -84,7 +84,7 @@ impl Chat {
     /// The answer to this try begins.
     fn begin(&mut self, head: &ResponseHeader) {
         self.heard = match head.status.is_success() {
-            _ if is_stream(head) => Heard::Chunks(Chunks::default()),
+            _ if is_stream(head) => Heard::Chunks(Listener::default()),
             true => Heard::Whole(Whole::default()),
             false => Heard::Nothing,
         };

@@ -6,6 +6,7 @@ use memchr::memchr;
 use super::events::{Writer, put_error};
 use super::line::Line;
 use super::{Call, Shape, embeddings, error};
+use crate::wire::lines::Lines;
 
 /// Longest line of a stream, in bytes: a tool call comes whole, and may hold a file.
 const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -24,7 +25,8 @@ pub struct Answer {
     shape: Shape,
     status: u16,
     writer: Writer,
-    /// What has come and cannot be told yet: the begin of a line, or of an answer in one piece.
+    lines: Lines<LINE_BYTES_MAX>,
+    /// The begin of an answer in one piece.
     held: Vec<u8>,
     out: BytesMut,
     /// All was told that is to be told.
@@ -39,6 +41,7 @@ impl Answer {
             shape: shape.clone(),
             status,
             writer: Writer::new(shape, id, created),
+            lines: Lines::default(),
             held: Vec::new(),
             out: BytesMut::new(),
             over: false,
@@ -82,7 +85,8 @@ impl Answer {
             if !self.is_ok() {
                 self.out.extend_from_slice(error::of_answer(self.status, &held).as_bytes());
             } else if self.shape.stream {
-                self.line(&held);
+                let line = self.lines.finish();
+                self.line(&line);
             } else {
                 self.whole(&held);
             }
@@ -99,35 +103,26 @@ impl Answer {
         self.shape.stream && self.is_ok()
     }
 
-    /// Tells of each line that ends in `piece`; what is whole in it is not copied.
-    fn lines(&mut self, mut piece: &[u8]) {
-        while let Some(end) = memchr(b'\n', piece).filter(|_| !self.over) {
-            if self.held.is_empty() {
-                self.line(&piece[..end]);
-            } else {
-                let mut line = std::mem::take(&mut self.held);
-                line.extend_from_slice(&piece[..end]);
-                self.line(&line);
-                line.clear();
-                self.held = line;
+    /// Tells of each line that ends in `piece`, up to the last that is to be told.
+    fn lines(&mut self, piece: &[u8]) {
+        let mut lines = std::mem::take(&mut self.lines);
+        let fits = lines.push(piece, |line| {
+            if !self.over {
+                self.line(line);
             }
-            piece = &piece[end + 1..];
-        }
+        });
         if self.over {
             return;
         }
-        if self.held.len() + piece.len() > LINE_BYTES_MAX {
-            self.fail(TOO_LONG);
+        if fits {
+            self.lines = lines;
         } else {
-            self.held.extend_from_slice(piece);
+            self.fail(TOO_LONG);
         }
     }
 
     /// Tells of one line.
     fn line(&mut self, line: &[u8]) {
-        if line.len() > LINE_BYTES_MAX {
-            return self.fail(TOO_LONG);
-        }
         let line = line.trim_ascii();
         if line.is_empty() {
             return;
@@ -447,7 +442,7 @@ mod tests {
         let piece = vec![b' '; LINE_BYTES_MAX];
         assert!(stream.push(&piece).is_empty());
         assert!(stream.push(b" ").starts_with(b"data: {\"error\""));
-        assert!(stream.held.capacity() == 0 && stream.finish().is_empty());
+        assert!(stream.finish().is_empty());
         let mut whole = begin(Call::Embedding, json!({}), 200);
         for _ in 0..WHOLE_BYTES_MAX / LINE_BYTES_MAX {
             assert!(whole.push(&piece).is_empty());

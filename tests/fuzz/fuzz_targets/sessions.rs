@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sluice::wire::chats::{Chunks, Init, Question, Whole, read};
+use sluice::wire::chats::{Init, Listener, Question, Whole, read};
 
 fuzz_target!(|input: (&[u8], usize)| {
     let (bytes, cut) = input;
@@ -12,7 +12,7 @@ fuzz_target!(|input: (&[u8], usize)| {
     if let Ok(mut question) = read::<Question>(bytes) {
         let _extra = question.take_extra().is_ok();
     }
-    let (mut whole, mut cut) = (Chunks::default(), Chunks::default());
+    let (mut whole, mut cut) = (Listener::default(), Listener::default());
     whole.push(bytes);
     cut.push(before);
     cut.push(after);
