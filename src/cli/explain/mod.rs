@@ -10,6 +10,8 @@ use super::loaded::Loaded;
 use super::{Boot, Failed, runtime, say};
 use crate::config::Places;
 use crate::names::ModelName;
+use crate::wire::chats::Call;
+use crate::wire::paths::CHAT;
 use story::Story;
 
 /// The request to be explained.
@@ -36,8 +38,26 @@ fn method(text: &str) -> Result<Method, String> {
     Method::from_bytes(upper.as_bytes()).map_err(|_| "this is no method of HTTP".to_owned())
 }
 
-pub(super) fn run(explain: Explain) -> Result<(), Failed> {
+pub(super) fn run(mut explain: Explain) -> Result<(), Failed> {
     let loaded = Loaded::of(&explain.boot)?;
+    let settings = &loaded.settings;
+    let of_session = settings.sessions && explain.method == Method::POST;
+    match Call::of_path(&explain.path).filter(|_| of_session) {
+        Some(Call::Chat) => {
+            say(&format!("{:10} its question is asked as POST {CHAT}", "session"));
+            explain.path = CHAT.to_owned();
+            let model = settings.session_model.as_deref().map(ModelName::from);
+            explain.model = explain.model.or(model);
+        }
+        Some(_) => {
+            say(&format!(
+                "{:10} its body says whose it is; the gateway answers it itself",
+                "session"
+            ));
+            return Ok(());
+        }
+        None => {}
+    }
     let places = Places::read(&loaded.source);
     let (told, end) = runtime(1)?.block_on(async {
         let client = Arc::new(loaded.client());

@@ -250,6 +250,25 @@ async fn what_the_environment_brings_is_named_and_no_node_is_asked_without_need(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_question_of_a_session_is_the_chat_that_it_becomes_and_ollama_is_asked_in_its_own_words()
+{
+    let (vllm, dir) = (node(&["m"]).await, folder(&[]));
+    let (url, ollama) = (format!("http://{}", vllm.addr()), format!("http://{}", nowhere()));
+    let variables = [("VLLM_BASE_URL", url.as_str()), ("VLLM_MODEL_NAME", "m")];
+    let ended = sluice(dir.path(), &["explain", "POST", "/chat"], &variables).await;
+    assert!(ended.line("session").contains("POST /v1/chat/completions"), "{}", ended.out);
+    assert!(ended.line("node").contains("/v1/chat/completions"), "{}", ended.out);
+    let begin = sluice(dir.path(), &["explain", "POST", "/init_session"], &variables).await;
+    assert_eq!((begin.code, begin.line("session").is_empty()), (0, false), "{}", begin.out);
+    let off = sluice(dir.path(), &["explain", "POST", "/chat"], &variables[..1]).await;
+    assert!(off.line("result").contains("404 route_not_found"), "{}", off.out);
+    let variables = [("OLLAMA_BASE_URL", ollama.as_str())];
+    let chat = ["explain", "POST", "/v1/chat/completions?a=b", "--model", "ollama:qwen3:8b"];
+    let ended = sluice(dir.path(), &chat, &variables).await;
+    assert!(ended.line("node").ends_with(&format!("POST {ollama}/api/chat")), "{}", ended.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_several_nodes_each_is_asked_and_told_why_it_would_get_the_request_or_not() {
     let (one, two) = (node(&["a", "lora"]).await, node(&["a"]).await);
     let dead = nowhere();

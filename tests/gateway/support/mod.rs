@@ -48,7 +48,11 @@ pub(crate) async fn node_with(settings: Settings) -> Simulator {
     Simulator::start(listener, Settings { record: true, ..settings }).await.unwrap()
 }
 
-/// An address where nobody listens: it was bound a moment ago.
+/// An address where nobody listens, nor will while the tests run: its socket is bound, and kept so.
 pub(crate) fn nowhere() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }
