@@ -2,6 +2,7 @@
 //! has no key learns nothing.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,13 +15,14 @@ use super::ambiguous::refuse_ambiguous;
 use super::body;
 use super::context::{Forward, RequestContext, Way};
 use super::forward::{TRACE_PARENT, UP_REQUEST_ID};
-use super::model::read_named;
+use super::model::{Named, read_named};
 use super::operate::Asked;
 use super::reply::Stop;
 use super::stored::Stored;
 use crate::access::keys::{self, Key};
 use crate::access::permission;
 use crate::refusal::{Dialect, Refusal};
+use crate::routing::choice::Chosen;
 use crate::routing::table::with_query;
 use crate::wire::ids::{RequestId, TraceParent};
 use crate::wire::{paths, query};
@@ -41,8 +43,10 @@ impl Gateway {
         // One shared text: the request's own stays with the session.
         let mut uri = session.req_header().uri.clone();
         self.answer_open(session, ctx, uri.path()).await?;
-        let key = match self.open_session(session, ctx, &uri).await? {
-            Some(key) => {
+        let key = match self.of_sessions(uri.path()) {
+            // In a box: what few requests need is not to be moved about with all.
+            Some(call) => {
+                let key = Box::pin(self.open_session(session, ctx, call)).await?;
                 uri = session.req_header().uri.clone();
                 key
             }
@@ -84,19 +88,34 @@ impl Gateway {
         if forward.repeatable {
             self.take_quota(session, ctx, &key).await?;
         }
-        let named = self.shorten(session, ctx, &chosen, (named, path, &key)).await?;
+        let named = match ctx.chat.is_some() {
+            true => Box::pin(self.shorten(session, ctx, &chosen, (named, path, &key))).await?,
+            false => named,
+        };
         forward.edits = self.edits(session, ctx, &chosen, &named)?;
-        for chosen in fallbacks {
-            match self.edits(session, ctx, &chosen, &named) {
-                Ok(edits) => forward.fallbacks.push_back(Way { chosen, edits }),
-                // A way on which there is no such request is none.
-                Err(Refusal::Malformed { .. }) => {}
-                Err(refusal) => return Err(refusal.into()),
-            }
-        }
+        forward.fallbacks = self.other_ways(session, ctx, fallbacks, &named)?;
         ctx.forward = Some(forward);
         self.retries.request(ctx.started);
         Ok(())
+    }
+
+    /// The ways that the request may take in the place of its first. One on which there is no such request is none.
+    fn other_ways(
+        &self,
+        session: &Session,
+        ctx: &RequestContext,
+        fallbacks: Vec<Chosen>,
+        named: &Named,
+    ) -> Result<VecDeque<Way>, Refusal> {
+        let mut ways = VecDeque::new();
+        for chosen in fallbacks {
+            match self.edits(session, ctx, &chosen, named) {
+                Ok(edits) => ways.push_back(Way { chosen, edits }),
+                Err(Refusal::Malformed { .. }) => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(ways)
     }
 
     /// Who asks. Before a byte of the body is read.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Uri};
+use http::Method;
 use pingora_proxy::Session;
 
 pub(super) use answer::{Chat, begin_answer};
@@ -42,21 +42,24 @@ const TURN_MAX: Duration = Duration::from_secs(600);
 const TOKEN_BYTES_MAX: u64 = 128;
 
 impl Gateway {
-    /// The key by which a question of a session goes on, whose chat is in `ctx` then; none where this is no request of sessions.
-    /// Every other one of theirs is answered.
+    /// What a request for `path` is to chat sessions, where there are any.
+    pub(super) fn of_sessions(&self, path: &str) -> Option<(Arc<Sessions>, Call)> {
+        let sessions = self.sessions.as_ref()?;
+        Call::of_path(path).map(|call| (sessions.clone(), call))
+    }
+
+    /// The key by which a question of a session goes on, whose chat is in `ctx` then. Every other request is answered.
     pub(super) async fn open_session(
         &self,
         session: &mut Session,
         ctx: &mut RequestContext,
-        uri: &Uri,
-    ) -> Result<Option<Arc<Key>>, Stop> {
-        let Some(sessions) = self.sessions.clone() else { return Ok(None) };
-        let Some(call) = Call::of_path(uri.path()) else { return Ok(None) };
+        (sessions, call): (Arc<Sessions>, Call),
+    ) -> Result<Arc<Key>, Stop> {
         if session.req_header().method != Method::POST {
             return Err(Refusal::MethodNotAllowed { allow: "POST".into() }.into());
         }
         // Its own clock begins now: also what it waits for in line counts.
-        let (timeout, _) = self.timeout(session, uri.query())?;
+        let (timeout, _) = self.timeout(session, session.req_header().uri.query())?;
         let until = timeout.map(|timeout| Instant::now() + timeout);
         let body = self.read_unknown(session, ctx, call).await?;
         let answer = match call {
@@ -80,7 +83,7 @@ impl Gateway {
                 answers::done()
             }
             Call::Chat => {
-                return Ok(Some(self.ask(&sessions, session, (ctx, &body), until).await?));
+                return self.ask(&sessions, session, (ctx, &body), until).await;
             }
         };
         Err(Stop::Answer(answer))
