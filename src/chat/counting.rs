@@ -26,6 +26,9 @@ const AT_ONCE: usize = 2;
 /// The longest that a node counts: 128 K tokens take vLLM half a second.
 const NODE_MAX: Duration = Duration::from_secs(10);
 
+/// Nodes that are asked to count: if one hangs another does, and all may hang.
+const NODES_MAX: usize = 2;
+
 /// Counts prompts.
 pub struct Counting {
     local: Option<Arc<Counter>>,
@@ -188,7 +191,8 @@ async fn at_node(
 ) -> Result<Option<u64>, Unfit> {
     let members = upstream.found_members().await;
     let now = Instant::now();
-    for member in members.iter().filter(|member| member.node.health.standing(now).takes_work()) {
+    let there = members.iter().filter(|member| member.node.health.standing(now).takes_work());
+    for member in there.take(NODES_MAX) {
         let path = member.node.path_for("/tokenize");
         let question = Question {
             method: Method::POST,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use redis::aio::ConnectionManager;
 use redis::{Client, RedisError, RedisResult};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -20,7 +21,7 @@ use super::scripts::{Found, Key, Scripts};
 use super::session::Session;
 use super::store::Untaken;
 use super::turn::{Line, Turn};
-use crate::access::redis::link::{LOOK_EVERY, Link, Told};
+use crate::access::redis::link::Link;
 use crate::metrics::RedisMetrics;
 
 /// How long a session is held for a gateway that is not heard of, and the longest that what became of one waits for Redis.
@@ -228,29 +229,11 @@ impl Shared {
         line
     }
 
-    async fn watch(&self) {
-        let mut told = Told::default();
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            let looked = async {
-                let connection = self.link.another()?;
-                redis::cmd("PING").query_async::<()>(&mut connection.clone()).await?;
-                Ok(connection)
-            };
-            match looked.await {
-                Ok(connection) => {
-                    self.link.recovered(connection, &mut told);
-                    self.link.until(false).await;
-                }
-                Err(error) => {
-                    let error: RedisError = error;
-                    self.link.failed(error.to_string());
-                }
-            }
-            self.link.tell(INSTEAD, &mut told);
-        }
+    /// Whether Redis is well, over a connection of its own.
+    async fn look(&self) -> RedisResult<ConnectionManager> {
+        let connection = self.link.another()?;
+        redis::cmd("PING").query_async::<()>(&mut connection.clone()).await?;
+        Ok(connection)
     }
 
     /// Writes ends, some at once: two of one session never are.
@@ -330,7 +313,9 @@ impl Work {
     /// Writes what becomes of sessions, holds those that requests have, and finds out when Redis is away and when it is back. Until
     /// the task is dropped.
     pub async fn run(self) {
-        tokio::join!(self.shared.watch(), self.shared.hold(), self.shared.write(self.ends));
+        let shared = &self.shared;
+        let watch = shared.link.watch(INSTEAD, || shared.look());
+        tokio::join!(watch, shared.hold(), shared.write(self.ends));
     }
 }
 

@@ -8,12 +8,13 @@ use parking_lot::Mutex;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError, RedisResult};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use crate::metrics::RedisMetrics;
 
 /// From one look at Redis to the next while it is away, and the longest that a connection, or an answer, is waited for. Together
 /// below the second after which it is to be used again.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// How often it is told that Redis is away.
@@ -39,7 +40,7 @@ pub(crate) struct Link {
 
 /// What was told of a Redis that is away.
 #[derive(Default)]
-pub(crate) struct Told {
+struct Told {
     /// The last time.
     last: Option<Instant>,
     /// It is not told yet that it is back.
@@ -93,7 +94,7 @@ impl Link {
     }
 
     /// It is well, over this connection.
-    pub(crate) fn recovered(&self, manager: ConnectionManager, told: &mut Told) {
+    fn recovered(&self, manager: ConnectionManager, told: &mut Told) {
         self.manager.store(Arc::new(manager));
         self.set(true);
         if std::mem::take(&mut told.away) {
@@ -102,11 +103,33 @@ impl Link {
     }
 
     /// Tells that it is away, unless that was told a moment ago. `instead` says what holds meanwhile.
-    pub(crate) fn tell(&self, instead: &str, told: &mut Told) {
+    fn tell(&self, instead: &str, told: &mut Told) {
         if told.last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
             let why = self.why.lock().clone();
             log::error!("{}: Redis cannot be used, {instead}: {why}", self.what);
             *told = Told { last: Some(Instant::now()), away: true };
+        }
+    }
+
+    /// Finds out when it is away and when it is back: looks again and again until a `look`, over a connection of its own, finds it well.
+    /// Until then holds what `instead` says.
+    pub(crate) async fn watch<F>(&self, instead: &str, look: impl Fn() -> F)
+    where
+        F: Future<Output = RedisResult<ConnectionManager>>,
+    {
+        let mut told = Told::default();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            match look().await {
+                Ok(connection) => {
+                    self.recovered(connection, &mut told);
+                    self.until(false).await;
+                }
+                Err(error) => self.failed(error.to_string()),
+            }
+            self.tell(instead, &mut told);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::config::{KeyLimits, RedisUrl};
 use crate::metrics::RedisMetrics;
 use crate::names::KeyName;
 use crate::refusal::Exceeded;
-use link::{LOOK_EVERY, Link, Told};
+use link::Link;
 use pending::{Numbered, Pending};
 use script::{Change, Decided, Script};
 
@@ -218,23 +218,6 @@ impl Redis {
         }
     }
 
-    async fn watch(&self) {
-        let mut told = Told::default();
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            match self.look().await {
-                Ok(connection) => {
-                    self.link.recovered(connection, &mut told);
-                    self.link.until(false).await;
-                }
-                Err(error) => self.link.failed(error.to_string()),
-            }
-            self.link.tell(&self.instead, &mut told);
-        }
-    }
-
     /// Does over a connection of its own all that requests need, as one that hung is never used again. Before anybody is let in
     /// the places are there: a Redis that was restarted knows of none.
     async fn look(&self) -> RedisResult<ConnectionManager> {
@@ -303,7 +286,9 @@ impl Work {
     /// Writes what becomes of requests, holds the places of those under way, and finds out when Redis is away and when it is
     /// back. Until the task is dropped.
     pub async fn run(self) {
-        tokio::join!(self.redis.watch(), self.redis.write(self.changes));
+        let redis = &self.redis;
+        let watch = redis.link.watch(&redis.instead, || redis.look());
+        tokio::join!(watch, redis.write(self.changes));
     }
 }
 

@@ -20,6 +20,9 @@ use crate::upstream::Upstream;
 use crate::upstream::client::{Client, Question};
 use crate::wire::paths::CHAT;
 
+/// Nodes that are asked: if one hangs another is, and all may hang.
+const NODES_MAX: usize = 2;
+
 /// The longest that a node is asked whether it takes a key.
 const NODE_MAX: Duration = Duration::from_secs(5);
 
@@ -135,7 +138,8 @@ async fn is_taken(
     let random = Credential::bearer(&random).ok_or(Refusal::Internal)?;
     let members = upstream.found_members().await;
     let now = Instant::now();
-    for member in members.iter().filter(|member| member.node.health.standing(now).takes_work()) {
+    let there = members.iter().filter(|member| member.node.health.standing(now).takes_work());
+    for member in there.take(NODES_MAX) {
         let path = upstream.models_path_of(&member.node);
         let question = |key| Question { key: Some(key), ..Question::get(&path) };
         let (given, other) = (question(credential), question(&random));

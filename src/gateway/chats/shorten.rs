@@ -55,8 +55,7 @@ impl Gateway {
             (1.., Some(said)) => Some(chat.asked.write(said, fitted.dropped, self.held.share())?),
             _ => None,
         };
-        let counted_for = (upstream.name.clone(), model.cloned());
-        chat.fitted = Some((fitted, counted_for.0, counted_for.1));
+        chat.fitted = Some((fitted, upstream.name.clone(), model.cloned()));
         ctx.chat = Some(chat);
         match shorter {
             None => Ok(named),
