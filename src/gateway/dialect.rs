@@ -11,6 +11,7 @@ use pingora::http::ResponseHeader;
 use super::Gateway;
 use super::context::RequestContext;
 use super::forward::refused_answer;
+use super::guard::joined;
 use super::held::HeldBody;
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
@@ -136,11 +137,8 @@ impl Gateway {
 
 fn translated(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
     let Some(answer) = &mut ctx.answer.translation else { return Ok(()) };
-    let mut told = body.take().map_or(Bytes::new(), |piece| answer.push(&piece));
-    if end {
-        let rest = answer.finish();
-        told = if told.is_empty() { rest } else { [told, rest].concat().into() };
-    }
+    let now = body.take().map(|piece| answer.push(&piece)).filter(|told| !told.is_empty());
+    let told = joined(now, if end { answer.finish() } else { Bytes::new() });
     if answer.is_none() {
         log::debug!("request {}: {}", ctx.id.as_str(), String::from_utf8_lossy(&told));
         ctx.failure = Some(NO_ANSWER);

@@ -98,7 +98,8 @@ fn some(bytes: Bytes) -> Option<Bytes> {
     (!bytes.is_empty()).then_some(bytes)
 }
 
-fn joined(first: Option<Bytes>, second: Bytes) -> Bytes {
+/// Both, one after the other; copied only where there are two.
+pub(super) fn joined(first: Option<Bytes>, second: Bytes) -> Bytes {
     match first {
         Some(first) if second.is_empty() => first,
         Some(first) => {

@@ -156,9 +156,7 @@ async fn endless() -> Simulator {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_frees_the_node_and_leaves_the_session_as_it_was() {
-    let node =
-        guarded_with(Settings { token_delay: Duration::from_secs(3_600), ..Settings::default() })
-            .await;
+    let node = endless().await;
     let gateway = replaced(&node).start().await;
     let id = begin(&gateway, NODE_KEY).await;
     for stream in [true, false] {
@@ -219,9 +217,7 @@ async fn a_timeout_of_a_question_holds_in_line_as_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_session_that_is_stopped_is_told_so() {
-    let node =
-        guarded_with(Settings { token_delay: Duration::from_secs(3_600), ..Settings::default() })
-            .await;
+    let node = endless().await;
     let gateway = replaced(&node).start().await;
     let id = begin(&gateway, NODE_KEY).await;
     let first = ask(&gateway, &id, "endless", json!({ "stream": true })).await;
