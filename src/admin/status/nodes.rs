@@ -1,0 +1,137 @@
+//! Upstreams, their nodes, and the models on them.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::past::{Line, Percentiles};
+use crate::metrics::NodeReading;
+use crate::names::ModelName;
+use crate::upstream::Upstream;
+use crate::upstream::member::Member;
+
+#[derive(Debug, Serialize)]
+pub(in crate::admin) struct UpstreamStatus {
+    pub(in crate::admin) upstream: String,
+    pub(in crate::admin) kind: &'static str,
+    pub(in crate::admin) balance: &'static str,
+    /// `ok`, `degraded`, `down`.
+    pub(in crate::admin) state: &'static str,
+    /// Requests that wait for a place at a node.
+    pub(in crate::admin) queued: usize,
+    pub(in crate::admin) nodes: Vec<NodeStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub(in crate::admin) struct NodeStatus {
+    pub(in crate::admin) node: String,
+    /// `up`, `starting`, `ejected`, `down`, `resting`, `paused`, `asleep`, `drained`.
+    pub(in crate::admin) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::admin) reason: Option<String>,
+    pub(in crate::admin) takes_work: bool,
+    /// Ours, and what they weigh.
+    pub(in crate::admin) in_flight: u32,
+    pub(in crate::admin) load_bytes: u64,
+    /// Of others.
+    pub(in crate::admin) foreign: u32,
+    /// What the node says of itself.
+    pub(in crate::admin) running: Option<u32>,
+    pub(in crate::admin) waiting: Option<u32>,
+    /// Part of the KV cache in use, 0 to 1.
+    pub(in crate::admin) kv_cache: Option<f64>,
+    /// Part of the prompts' tokens that were in the prefix cache since the last looks, 0 to 1.
+    pub(in crate::admin) prefix_hits: Option<f64>,
+    pub(in crate::admin) first_token: Percentiles,
+    pub(in crate::admin) between_tokens: Percentiles,
+    /// Of answers, over the last 10 seconds.
+    pub(in crate::admin) tokens_per_second: f64,
+    /// Since the gateway knows the node.
+    pub(in crate::admin) answers: Answers,
+    /// Tokens of answers per second, over the last five minutes.
+    pub(in crate::admin) tokens_line: Line,
+    /// Half of the first tokens came within so many milliseconds.
+    pub(in crate::admin) first_token_line: Line,
+    /// Where they are learnt from the node.
+    pub(in crate::admin) models: Option<Vec<String>>,
+}
+
+/// What came of requests.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub(in crate::admin) struct Answers {
+    /// Below 400.
+    pub(in crate::admin) ok: u64,
+    /// 4xx.
+    pub(in crate::admin) refused: u64,
+    /// 5xx, and tries that brought no answer or half of one.
+    pub(in crate::admin) errors: u64,
+    /// Tries that failed here and went on elsewhere.
+    pub(in crate::admin) retries: u64,
+    /// Clients that left.
+    pub(in crate::admin) aborts: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(in crate::admin) struct ModelStatus {
+    /// As its nodes know it; `_unknown` for what no node has, `_other` past the thousandth.
+    pub(in crate::admin) model: String,
+    /// That may get a request for it, and all that have it.
+    pub(in crate::admin) nodes_up: usize,
+    pub(in crate::admin) nodes: usize,
+    pub(in crate::admin) requests_per_second: f64,
+    pub(in crate::admin) tokens_per_second: f64,
+    pub(in crate::admin) first_token: Percentiles,
+    pub(in crate::admin) between_tokens: Percentiles,
+    pub(in crate::admin) answers: Answers,
+    pub(in crate::admin) tokens_line: Line,
+}
+
+impl UpstreamStatus {
+    pub(super) fn of(upstream: &Upstream, now: Instant) -> Self {
+        let nodes: Vec<_> =
+            upstream.members().iter().map(|member| NodeStatus::of(member, now)).collect();
+        let state = if nodes.iter().all(|node| !node.takes_work) {
+            "down"
+        } else if nodes.iter().all(|node| node.takes_work || node.state == "drained") {
+            "ok"
+        } else {
+            "degraded"
+        };
+        Self {
+            upstream: upstream.name.to_string(),
+            kind: upstream.kind.word(),
+            balance: upstream.balance.word(),
+            state,
+            queued: upstream.queue.waiting(),
+            nodes,
+        }
+    }
+}
+
+impl NodeStatus {
+    fn of(member: &Member, now: Instant) -> Self {
+        let text = |models: Vec<ModelName>| models.iter().map(ToString::to_string).collect();
+        let NodeReading { node, state, takes_work, in_flight, load_bytes, foreign, gauges } =
+            member.node.reading(now);
+        Self {
+            node,
+            state,
+            reason: member.node.health.told(now).1,
+            takes_work,
+            in_flight,
+            load_bytes,
+            foreign,
+            running: gauges.map(|(running, _)| running),
+            waiting: gauges.map(|(_, waiting)| waiting),
+            kv_cache: None,
+            prefix_hits: None,
+            first_token: Percentiles::default(),
+            between_tokens: Percentiles::default(),
+            tokens_per_second: 0.0,
+            answers: Answers::default(),
+            tokens_line: Line::default(),
+            first_token_line: Line::default(),
+            models: member.models().map(text),
+        }
+    }
+}
