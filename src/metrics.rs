@@ -1,32 +1,43 @@
 //! Every series that the gateway exposes: a field each, a method for each event. No other file spells a series' name.
 
+mod durations;
+mod families;
+mod keys;
 mod ledger;
 mod limit_store;
+mod models;
 mod nodes;
+mod overhead;
+mod past;
 mod sessions;
+mod subjects;
+mod traffic;
+mod upstreams;
+mod whole;
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
+pub use keys::KeyReading;
 pub use ledger::LedgerSeries;
 pub use limit_store::{LimitStoreMetrics, RedisMetrics};
-use nodes::NodeSeries;
-pub use nodes::{NodeReading, Reading, Readings};
+pub use nodes::NodeReading;
+use overhead::Overhead;
+pub use past::{EVERY, Line, POINTS, Percentiles, Recent};
 pub use sessions::SessionMetrics;
-
-/// vLLM 0.32's own buckets for whole requests (`vllm/v1/metrics/buckets.py`), so that panels overlay, with three below
-/// for answers that need no model.
-const REQUEST_SECONDS: [f64; 23] = [
-    0.005, 0.025, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0,
-    60.0, 120.0, 240.0, 480.0, 960.0, 1920.0,
-];
+use subjects::Subjects;
+pub use subjects::{Reading, Readings};
+pub use traffic::{KeyTraffic, Outcome, Tokens, Traffic};
+use upstreams::UpstreamSeries;
+pub use upstreams::{Failure, Queued, UpstreamMetrics};
+use whole::Whole;
+pub use whole::{Overview, Waits};
 
 /// From what a machine in the same rack takes to what nobody would call at once.
 const ABORT_SECONDS: [f64; 16] = [
@@ -43,21 +54,18 @@ const OTHER: &str = "_other";
 /// Handles to all series.
 pub struct Metrics {
     registry: Registry,
-    nodes: NodeSeries,
-    requests: IntCounterVec,
-    request_seconds: HistogramVec,
-    retries: IntCounterVec,
-    failures: IntCounterVec,
-    queued: IntGaugeVec,
-    queue_seconds: HistogramVec,
-    prefix_tokens: IntCounterVec,
+    subjects: Subjects,
+    whole: Whole,
+    overhead: Overhead,
+    upstreams: UpstreamSeries,
+    limited: IntCounterVec,
     refusals: IntCounterVec,
     reloads: IntCounterVec,
     abort_seconds: [Histogram; Phase::ALL.len()],
-    /// Upstreams that have series of their own; locked only while a snapshot is built.
-    named: Mutex<HashSet<String>>,
     /// `sluice_requests_in_flight`: requests begun and not yet logged.
     pub in_flight: IntGauge,
+    /// `sluice_live_streams`: event streams under way.
+    pub live_streams: IntGauge,
     /// `sluice_client_aborts_total`: requests whose client left before the answer's end.
     pub client_aborts: IntCounter,
     /// `sluice_held_request_bytes`: request bodies in memory, in bytes.
@@ -72,25 +80,6 @@ pub struct Metrics {
     pub config_generation: IntGauge,
     /// `sluice_config_last_reload_successful`: 0 while the files on disk are not what is served.
     pub config_in_effect: IntGauge,
-}
-
-/// The series of one upstream, resolved once when a snapshot is built: the hot path looks up no label.
-#[derive(Clone)]
-pub struct UpstreamMetrics {
-    answers: [IntCounter; 5],
-    seconds: Histogram,
-    retries: IntCounter,
-    failures: [IntCounter; Failure::ALL.len()],
-    queued: IntGauge,
-    queue_seconds: Histogram,
-    prefix_tokens: [IntCounter; 3],
-}
-
-/// A request that waits for a place. Dropping it ends the wait.
-pub struct Queued {
-    shown: IntGauge,
-    seconds: Histogram,
-    began: Instant,
 }
 
 /// How far a request was when its client left.
@@ -112,35 +101,6 @@ impl Phase {
             Self::Waiting => "waiting",
             Self::Streaming => "streaming",
             Self::NonStreaming => "non_streaming",
-        }
-    }
-}
-
-/// How a try at a node fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// No connection.
-    Connect,
-    /// Too slow.
-    Timeout,
-    /// Closed, reset or fell short before its answer's good end, or an answer that is no HTTP.
-    Broken,
-    /// Refused the key that we present.
-    Auth,
-    /// Told of its own death inside of a stream.
-    Died,
-}
-
-impl Failure {
-    const ALL: [Self; 5] = [Self::Connect, Self::Timeout, Self::Broken, Self::Auth, Self::Died];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Timeout => "timeout",
-            Self::Broken => "broken",
-            Self::Auth => "auth",
-            Self::Died => "died",
         }
     }
 }
@@ -188,30 +148,6 @@ impl Series {
         self.registered(IntGauge::with_opts(info)?)?.set(1);
         Ok(())
     }
-
-    fn prefix_tokens(&self) -> prometheus::Result<IntCounterVec> {
-        self.counters(
-            "sluice_prefix_tokens_total",
-            "Tokens of prompts whose answers told of the cache, by upstream and kind: prompt, thought, found.",
-            &["upstream", "kind"],
-        )
-    }
-
-    fn queues(&self) -> prometheus::Result<(IntGaugeVec, HistogramVec)> {
-        let help = "Requests that wait for a place at a node, by upstream.";
-        let gauge = IntGaugeVec::new(Opts::new("sluice_queue_requests", help), &["upstream"])?;
-        let seconds = self.seconds(
-            "sluice_queue_seconds",
-            "How long requests waited for a place at a node, by upstream; those that did not wait are not in it.",
-        )?;
-        Ok((self.registered(gauge)?, seconds))
-    }
-
-    fn seconds(&self, name: &str, help: &str) -> prometheus::Result<HistogramVec> {
-        let opts = HistogramOpts::new(name, help);
-        let opts = opts.buckets(REQUEST_SECONDS.to_vec());
-        self.registered(HistogramVec::new(opts, &["upstream"])?)
-    }
 }
 
 impl Metrics {
@@ -221,29 +157,11 @@ impl Metrics {
     /// Two series of one name: a fault of this file.
     pub fn new() -> prometheus::Result<Self> {
         let new = Series(Registry::new());
-        let (queued, queue_seconds) = new.queues()?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         new.0.register(Box::new(process))?;
         new.build_info()?;
         Ok(Self {
-            requests: new.counters(
-                "sluice_requests_total",
-                "Requests that a node answered, by upstream and class of status.",
-                &["upstream", "status"],
-            )?,
-            retries: new.counters(
-                "sluice_retries_total",
-                "Tries after a request's first, by upstream.",
-                &["upstream"],
-            )?,
-            failures: new.counters(
-                "sluice_upstream_failures_total",
-                "Tries that failed, by upstream and kind: connect, timeout, broken, auth, died.",
-                &["upstream", "kind"],
-            )?,
-            queued,
-            queue_seconds,
-            prefix_tokens: new.prefix_tokens()?,
+            upstreams: UpstreamSeries::new(&new)?,
             refusals: new.counters(
                 "sluice_refusals_total",
                 "Requests that the gateway refused or could not have answered, by code.",
@@ -280,40 +198,63 @@ impl Metrics {
                 "sluice_config_last_reload_successful",
                 "0 while the files on disk are not what is served.",
             )?,
-            nodes: new.registered(NodeSeries::new()?)?,
-            named: Mutex::new(HashSet::new()),
-            request_seconds: new.seconds(
-                "sluice_request_duration_seconds",
-                "From a request's first byte to its answer's last, by upstream.",
+            subjects: new.registered(Subjects::new()?)?,
+            whole: Whole::default(),
+            overhead: new.registered(Overhead::new()?)?,
+            limited: new.counters(
+                "sluice_limit_refusals_total",
+                "Requests that a limit of their key has refused, by limit: rpm, rpd, tpm, tpd, concurrent.",
+                &["limit"],
             )?,
+            live_streams: new.gauge("sluice_live_streams", "Event streams under way.")?,
             registry: new.0,
         })
     }
 
     /// The series of `upstream`; those of `_other` once there are too many.
     pub fn of_upstream(&self, upstream: &str) -> UpstreamMetrics {
-        let mut named = self.named.lock();
-        let fits = named.contains(upstream)
-            || (named.len() < LABEL_VALUES_MAX && named.insert(upstream.to_owned()));
-        let upstream = if fits { upstream } else { OTHER };
-        let answers = ["1xx", "2xx", "3xx", "4xx", "5xx"]
-            .map(|class| self.requests.with_label_values(&[upstream, class]));
-        UpstreamMetrics {
-            answers,
-            seconds: self.request_seconds.with_label_values(&[upstream]),
-            retries: self.retries.with_label_values(&[upstream]),
-            failures: Failure::ALL
-                .map(|kind| self.failures.with_label_values(&[upstream, kind.label()])),
-            queued: self.queued.with_label_values(&[upstream]),
-            queue_seconds: self.queue_seconds.with_label_values(&[upstream]),
-            prefix_tokens: ["prompt", "thought", "found"]
-                .map(|kind| self.prefix_tokens.with_label_values(&[upstream, kind])),
-        }
+        self.upstreams.of(upstream)
     }
 
-    /// From now on the series of nodes are read by `readings`. Only the first call counts.
-    pub fn read_nodes_by(&self, readings: Readings) {
-        self.nodes.read_by(readings);
+    /// What is known of `model`, which has series of its own from now on where it `exists`.
+    pub fn of_model(&self, model: Option<&str>, exists: bool) -> Arc<Traffic> {
+        self.subjects.models().of(model, exists)
+    }
+
+    /// Every model that has series, by name.
+    pub fn models(&self) -> Vec<(String, Arc<Traffic>)> {
+        self.subjects.models().all()
+    }
+
+    /// From now on nodes and keys are read by `readings`. Only the first call counts.
+    pub fn read_by(&self, readings: Readings) {
+        self.subjects.read_by(readings);
+    }
+
+    /// Notes the numbers of this moment: to be called every [`EVERY`].
+    pub fn note(&self, now: Instant) {
+        self.subjects.note(now);
+        self.whole.note(&self.models(), self.waits(), now);
+    }
+
+    /// The gateway as a whole.
+    pub fn overview(&self, now: Instant) -> Overview {
+        self.whole.overview(&self.models(), self.waits(), now)
+    }
+
+    fn waits(&self) -> Waits {
+        let in_flight = u64::try_from(self.in_flight.get()).unwrap_or(0);
+        Waits { in_flight, queued: self.subjects.read().queued as u64 }
+    }
+
+    /// A request took so much time of the gateway's own.
+    pub fn took(&self, own: Duration) {
+        self.overhead.observe(own);
+    }
+
+    /// A limit of its key has refused a request.
+    pub fn limited(&self, limit: &str) {
+        self.limited.with_label_values(&[limit]).inc();
     }
 
     /// A request was refused. `code` is a [`Refusal::code`](crate::refusal::Refusal::code): a bounded set.
@@ -344,44 +285,5 @@ impl Metrics {
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
-    }
-}
-
-impl UpstreamMetrics {
-    /// A node's answer reached its end, or its client left.
-    pub fn answered(&self, status: u16, took: Duration) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        self.answers[class].inc();
-        self.seconds.observe(took.as_secs_f64());
-    }
-
-    /// A try after the first.
-    pub fn retried(&self) {
-        self.retries.inc();
-    }
-
-    /// Of a prompt, a node was thought to hold so many tokens, and found so many.
-    pub fn prefix(&self, prompt: u64, thought: u64, found: u64) {
-        let counts = [prompt, thought, found];
-        self.prefix_tokens.iter().zip(counts).for_each(|(series, count)| series.inc_by(count));
-    }
-
-    /// A request waits for a place, until what this gives is dropped.
-    pub fn queued(&self) -> Queued {
-        self.queued.inc();
-        let (shown, seconds) = (self.queued.clone(), self.queue_seconds.clone());
-        Queued { shown, seconds, began: Instant::now() }
-    }
-
-    /// A try failed.
-    pub fn failed(&self, how: Failure) {
-        self.failures[how as usize].inc();
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.shown.dec();
-        self.seconds.observe(self.began.elapsed().as_secs_f64());
     }
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
@@ -32,6 +32,7 @@ const TRIES_MAX: usize = 2;
 pub struct Reloader {
     source: Source,
     live: Arc<ArcSwap<Snapshot>>,
+    failed: Failed,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     /// Without a key the gateway would be open: refused where others than this machine can reach it.
@@ -42,6 +43,17 @@ pub struct Reloader {
     named: Vec<PathBuf>,
     /// What the files held when they were last tried.
     tried: Contents,
+}
+
+/// Why the files are not what is served; none while they are.
+pub type Failed = Arc<ArcSwapOption<FailedReload>>;
+
+/// A configuration that was not taken.
+pub struct FailedReload {
+    /// When.
+    pub at: Instant,
+    /// In words.
+    pub why: String,
 }
 
 /// Why a configuration was not taken. Free of its text.
@@ -95,12 +107,18 @@ impl Reloader {
         let named = config.watched;
         let files = files_of(&source, &named).into_iter();
         let read = files.filter(|file| file.exists()).collect();
-        Ok(Self { source, live, registry, metrics, keys_needed, read, named, tried })
+        let failed = Failed::default();
+        Ok(Self { source, live, failed, registry, metrics, keys_needed, read, named, tried })
     }
 
     /// What is served.
     pub fn live(&self) -> Arc<ArcSwap<Snapshot>> {
         self.live.clone()
+    }
+
+    /// Why the files are not what is served.
+    pub fn failed(&self) -> Failed {
+        self.failed.clone()
     }
 
     /// Follows the files until the task is dropped. Each message of `asked` (SIGHUP) is a reason to read them anew.
@@ -151,6 +169,8 @@ impl Reloader {
             // It may have been read in the middle of a write: an error is one only where it stays.
             result = self.take_settled();
         }
+        let failed = |why: &NotTaken| FailedReload { at: Instant::now(), why: why.to_string() };
+        self.failed.store(result.as_ref().err().map(failed).map(Arc::new));
         self.metrics.reloaded(result.is_ok());
         match result {
             Ok(generation) => log::info!("configuration {generation} is in effect"),

@@ -4,6 +4,7 @@
 //! the gateway this way. Pingora's own `Server` is not used: its SIGTERM sleeps for the whole grace period.
 
 mod chats;
+mod seen;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,15 +32,15 @@ use crate::access::keys::Fingerprints;
 use crate::access::passes::Passes;
 use crate::access::redis::{self, Redis};
 use crate::access::store::{Memory, Shared, Store};
-use crate::admin::Admin;
+use crate::admin::{Admin, Seen};
 use crate::chat::sessions::Sessions;
 use crate::chat::tokens::Unusable;
 use crate::config::{RedisUrl, Settings, Source, StoreKind, authorities, secret};
 use crate::gateway::{
-    AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot, Writers,
+    AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot, Streams, Writers,
 };
 use crate::ledger::Ledger;
-use crate::metrics::{Metrics, Reading, Readings};
+use crate::metrics::Metrics;
 use crate::reload::{NotTaken, Reloader};
 use crate::routing::responses::{RESPONSES_MAX, Responses};
 use crate::upstream::Upstream;
@@ -166,6 +167,13 @@ impl Server {
         let (store, redis_work) = store(&settings, clock, &metrics)?;
         let chats = chats::start(&settings, &metrics, &live.load())?;
         let sessions = chats.as_ref().map(|(sessions, _)| sessions.clone());
+        let seen = Seen {
+            metrics: metrics.clone(),
+            store: store.clone(),
+            streams: Streams::new(metrics.live_streams.clone()),
+            errors: Arc::default(),
+            sessions,
+        };
         let gateway = Gateway {
             live: live.clone(),
             limits: limits(&settings),
@@ -186,7 +194,9 @@ impl Server {
             retries: RetryBudget::new(Instant::now()),
             store: store.clone(),
             passes: passes(&settings)?,
-            sessions,
+            sessions: seen.sessions.clone(),
+            streams: seen.streams.clone(),
+            errors: seen.errors.clone(),
         };
         let (stop_accepting, stopping) = watch::channel(false);
         let (reload, asked) = mpsc::channel(1);
@@ -194,12 +204,14 @@ impl Server {
         let pool = Pool::new(NODE_CONNECTIONS_IDLE_MAX);
         let public_service = public_service(&settings, gateway, pool.clone());
         serve(&mut tasks, public_service, public, stopping.clone())?;
-        metrics.read_nodes_by(node_readings(registry.clone()));
+        metrics.read_by(seen::readings(registry.clone(), live.clone()));
         let app = HttpServer::new_app(Admin {
-            metrics: metrics.clone(),
             live: live.clone(),
             registry,
             drain: drain.clone(),
+            began: Instant::now(),
+            failed_reload: reloader.failed(),
+            seen,
             local: admin.local_addr()?.ip().is_loopback(),
         });
         serve(&mut tasks, Service::new("admin".to_owned(), app), admin, stopping)?;
@@ -210,6 +222,7 @@ impl Server {
         tasks.spawn(probes::run(move || probed.load().upstreams.clone(), client));
         tasks.spawn(follow_names(live.clone()));
         tasks.spawn(forget_idle_keys(live.clone(), clock));
+        tasks.spawn(seen::follow(metrics.clone()));
         redis_work.into_iter().for_each(|work| drop(tasks.spawn(work.run())));
         let sessions = chats.map(|(sessions, work)| {
             tasks.spawn(work.run());
@@ -358,14 +371,6 @@ where
         service.start_service(Some(Arc::new(Mutex::new(sockets))), stopping, 1).await;
     });
     Ok(())
-}
-
-/// What the series of nodes show.
-fn node_readings(registry: Arc<Registry>) -> Readings {
-    Box::new(move || Reading {
-        nodes: registry.nodes().iter().map(|node| node.reading(Instant::now())).collect(),
-        prefix_bytes: registry.prefixes().bytes(),
-    })
 }
 
 /// How often memory of keys that ask no more is let go of.

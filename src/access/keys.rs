@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::limits::Account;
 use crate::config::{KeyConfig, KeyLimits};
+use crate::metrics::{KeyReading, KeyTraffic};
 use crate::names::KeyName;
 
 /// The headers that may carry a credential, in the order in which they decide (SPEC 3).
@@ -35,6 +36,8 @@ pub struct Key {
     pub limits: KeyLimits,
     /// How often it did.
     pub account: Arc<Account>,
+    /// What came of it.
+    pub traffic: Arc<KeyTraffic>,
     sha256: [u8; digest::SHA256_OUTPUT_LEN],
     models: Option<Vec<String>>,
     expires: Option<SystemTime>,
@@ -49,6 +52,7 @@ impl Key {
             admin: true,
             limits: KeyLimits::default(),
             account: Arc::default(),
+            traffic: Arc::default(),
             sha256: [0; digest::SHA256_OUTPUT_LEN],
             models: None,
             expires: None,
@@ -137,21 +141,29 @@ fn secret_of<'v>(name: &HeaderName, value: &'v HeaderValue) -> &'v [u8] {
 /// All keys of one snapshot.
 pub struct KeyStore {
     keys: HashMap<[u8; digest::SHA256_OUTPUT_LEN], Arc<Key>>,
+    /// See [`Key::anyone`].
+    pub anyone: Arc<Key>,
+    /// See [`Key::of_node`].
+    pub of_node: Arc<Key>,
 }
 
 impl KeyStore {
     /// Builds the store. What a key took `before` counts for the key that now has its name.
     pub fn new(keys: &[KeyConfig], before: Option<&Self>) -> Self {
-        let accounts: HashMap<&str, &Arc<Key>> = before
+        let of_before: HashMap<&str, &Arc<Key>> = before
             .into_iter()
             .flat_map(|before| before.keys.values())
             .map(|key| (key.name.as_str(), key))
             .collect();
         let account = |config: &KeyConfig| {
-            let key = accounts.get(config.name.as_str());
+            let key = of_before.get(config.name.as_str());
             // What was counted in days of another kind cannot be told in these.
             let kept = key.filter(|key| key.limits.day == config.limits.day);
             kept.map(|key| key.account.clone()).unwrap_or_default()
+        };
+        let traffic = |config: &KeyConfig| {
+            let key = of_before.get(config.name.as_str());
+            key.map(|key| key.traffic.clone()).unwrap_or_default()
         };
         let key = |config: &KeyConfig| Key {
             name: config.name.clone(),
@@ -159,11 +171,19 @@ impl KeyStore {
             admin: config.admin,
             limits: config.limits,
             account: account(config),
+            traffic: traffic(config),
             sha256: config.sha256,
             models: config.models.clone(),
             expires: config.expires,
         };
-        Self { keys: keys.iter().map(|config| (config.sha256, Arc::new(key(config)))).collect() }
+        let own = |known: fn(&Self) -> &Arc<Key>, new: fn() -> Key| {
+            before.map_or_else(|| Arc::new(new()), |before| known(before).clone())
+        };
+        Self {
+            keys: keys.iter().map(|config| (config.sha256, Arc::new(key(config)))).collect(),
+            anyone: own(|before| &before.anyone, Key::anyone),
+            of_node: own(|before| &before.of_node, Key::of_node),
+        }
     }
 
     /// No key is configured: the gateway is open, on this machine only.
@@ -190,6 +210,20 @@ impl KeyStore {
     /// Lets go of memory in which nothing is counted any more.
     pub fn shrink(&self, now: u64) {
         self.keys.values().for_each(|key| key.account.shrink(&key.limits, now));
+    }
+
+    /// Those of the configuration; without any, whoever asks.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Key>> {
+        let anyone = self.keys.is_empty().then_some(&self.anyone);
+        self.keys.values().chain(anyone)
+    }
+
+    /// What came of the requests of each, for the metrics.
+    pub fn readings(&self) -> Vec<KeyReading> {
+        let reading =
+            |key: &Arc<Key>| KeyReading { key: key.name.to_string(), traffic: key.traffic.clone() };
+        let of_node = Some(&self.of_node).filter(|key| key.traffic.is_used());
+        self.all().chain(of_node).map(reading).collect()
     }
 
     /// What keys are called, in no order.

@@ -157,6 +157,18 @@ impl Account {
         (admitted, Standings::of(standings))
     }
 
+    /// Of each limit that there is: how much may be taken, and how much is.
+    pub fn used(&self, limits: &KeyLimits, now: u64) -> Vec<(Limit, u32, u64)> {
+        let mut account = self.0.lock();
+        let running = u64::from(account.running);
+        let Rules { windows, concurrent } = Rules::of(limits);
+        let of_window = |(ring, window): (&mut Ring, &Window)| {
+            Some((window.limit, window.allowed?, ring.used(window.span, now)))
+        };
+        let used = account.rings.iter_mut().zip(&windows).filter_map(of_window);
+        used.chain(concurrent.map(|allowed| (Limit::Concurrent, allowed, running))).collect()
+    }
+
     /// Lets go of memory that nothing is counted in.
     pub fn shrink(&self, limits: &KeyLimits, now: u64) {
         for (ring, window) in self.0.lock().rings.iter_mut().zip(Rules::of(limits).windows) {

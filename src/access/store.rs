@@ -10,8 +10,8 @@ use super::limits::{self, Part, Standings};
 use super::passes::Used;
 use super::redis::{Redis, Taken};
 use crate::config::{KeyLimits, OnStoreError};
-use crate::metrics::LimitStoreMetrics;
-use crate::refusal::Exceeded;
+use crate::metrics::{LimitStoreMetrics, RedisMetrics};
+use crate::refusal::{Exceeded, Limit};
 
 /// One of the two.
 pub enum Store {
@@ -133,6 +133,23 @@ impl Store {
         match self {
             Self::Memory(memory) => memory.now(),
             Self::Shared(shared) => shared.memory.now(),
+        }
+    }
+
+    /// Of each limit of `key`: how much may be taken, and how much is; none where only Redis knows.
+    pub fn used(&self, key: &Key) -> Vec<(Limit, u32, Option<u64>)> {
+        let used = key.account.used(&key.limits, self.now());
+        let known = matches!(self, Self::Memory(_));
+        used.into_iter()
+            .map(|(limit, allowed, used)| (limit, allowed, known.then_some(used)))
+            .collect()
+    }
+
+    /// What is told of Redis, where it is there.
+    pub fn redis(&self) -> Option<&RedisMetrics> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Shared(shared) => Some(&shared.metrics.redis),
         }
     }
 

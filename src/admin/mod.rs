@@ -14,11 +14,14 @@ use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 
 use crate::access::keys;
-use crate::gateway::{Drain, Snapshot};
+use crate::access::store::Store;
+use crate::chat::sessions::Sessions;
+use crate::gateway::{Drain, RecentErrors, Snapshot, Streams};
 use crate::metrics::Metrics;
+use crate::reload::Failed;
 use crate::upstream::node::Registry;
 use crate::wire::query;
-use status::Status;
+use status::{Sources, Status};
 
 /// Prometheus' text format (prometheus.io, "Exposition formats").
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,16 +32,34 @@ const JSON: &str = "application/json";
 
 /// Answers operators.
 pub struct Admin {
-    /// Every series.
-    pub metrics: Arc<Metrics>,
     /// What is served.
     pub live: Arc<ArcSwap<Snapshot>>,
     /// Every node.
     pub registry: Arc<Registry>,
     /// Whether the process is about to stop.
     pub drain: Arc<Drain>,
+    /// When it began.
+    pub began: Instant,
+    /// Why the files are not what is served.
+    pub failed_reload: Failed,
+    /// What became of requests.
+    pub seen: Seen,
     /// The listener can be reached from this machine alone: no key is asked for.
     pub local: bool,
+}
+
+/// What became of requests.
+pub struct Seen {
+    /// Every series.
+    pub metrics: Arc<Metrics>,
+    /// Counts what keys take.
+    pub store: Arc<Store>,
+    /// Event streams under way.
+    pub streams: Arc<Streams>,
+    /// What went wrong of late.
+    pub errors: Arc<RecentErrors>,
+    /// Chat sessions, where there are any.
+    pub sessions: Option<Arc<Sessions>>,
 }
 
 /// Status, content type, body.
@@ -47,7 +68,7 @@ type Answer = (StatusCode, &'static str, Vec<u8>);
 impl Admin {
     fn answer(&self, method: &Method, uri: &http::Uri, headers: &HeaderMap) -> Answer {
         match (uri.path(), method) {
-            ("/metrics", &Method::GET) => match self.metrics.render() {
+            ("/metrics", &Method::GET) => match self.seen.metrics.render() {
                 Ok(text) => (StatusCode::OK, EXPOSITION, text),
                 Err(error) => {
                     log::error!("the metrics cannot be written: {error}");
@@ -98,7 +119,15 @@ impl Admin {
     }
 
     fn status(&self) -> Answer {
-        let status = Status::of(&self.live.load(), self.drain.is_draining(), Instant::now());
+        let failed_reload = self.failed_reload.load();
+        let sources = Sources {
+            snapshot: &self.live.load(),
+            draining: self.drain.is_draining(),
+            began: self.began,
+            failed_reload: failed_reload.as_deref(),
+            seen: &self.seen,
+        };
+        let status = Status::of(&sources, Instant::now());
         // Texts and numbers always have a JSON form.
         (StatusCode::OK, JSON, serde_json::to_vec(&status).unwrap_or_default())
     }

@@ -116,6 +116,11 @@ impl Shared {
         Ok((shared.clone(), Work { shared, ends }))
     }
 
+    /// What is told of Redis.
+    pub(super) fn metrics(&self) -> &RedisMetrics {
+        &self.metrics
+    }
+
     /// Keeps a new session.
     pub(super) async fn open(&self, id: &SessionId, session: &Session) -> Result<(), Untaken> {
         let text = serde_json::to_string(session).map_err(|_| Untaken::Away)?;

@@ -7,6 +7,7 @@ use super::id::SessionId;
 use super::memory::{self, Memory};
 use super::session::Session;
 use super::shared::{self, Shared};
+use crate::metrics::RedisMetrics;
 
 /// One of the two.
 pub enum Store {
@@ -44,6 +45,14 @@ enum Held {
 }
 
 impl Store {
+    /// What is told of Redis, where it is there.
+    pub fn redis(&self) -> Option<&RedisMetrics> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Shared(shared) => Some(shared.metrics()),
+        }
+    }
+
     /// Keeps a new session.
     ///
     /// # Errors

@@ -87,6 +87,10 @@ pub(super) fn close(ctx: &mut RequestContext) {
         return;
     }
     let spent = spent(ctx);
+    if !ctx.is_metered && spent.source == Source::Estimated {
+        // Nobody asked for it, and nothing was told.
+        return;
+    }
     ctx.spent = Some(spent);
     note(ctx, spent);
     let is_typical = is_whole(ctx) && ctx.is_metered && spent.answer > 0;

@@ -61,7 +61,9 @@ impl Gateway {
         let (timeout, query) = self.timeout(session, uri.query())?;
         let (limit, share) = (self.limits.max_body_bytes, self.held.share());
         if ctx.chat.is_none() {
+            ctx.own_time.stop();
             ctx.body = body::read(session, limit, share, &mut ctx.body_progress).await?;
+            ctx.own_time.go();
         }
         let named = read_named(session, ctx, (path, &key)).await?;
         if self.limits.log_prompts {
@@ -123,7 +125,7 @@ impl Gateway {
         let presented = keys::presented(&session.req_header().headers).map_err(twice)?;
         let snapshot = &ctx.snapshot;
         let key = match presented {
-            _ if snapshot.keys.is_empty() => Arc::new(Key::anyone()),
+            _ if snapshot.keys.is_empty() => snapshot.keys.anyone.clone(),
             None => return Err(Refusal::NoKey.into()),
             Some(presented) => match snapshot.keys.find(presented, SystemTime::now()) {
                 Some(key) => key.clone(),

@@ -17,7 +17,9 @@ use super::cors;
 use super::downstream::{Downstream, Limits};
 use super::drain::InFlight;
 use super::edits::Edits;
+use super::flow::Flow;
 use super::held::HeldBody;
+use super::own_time::OwnTime;
 use super::quota::Quota;
 use super::reply::{ANTHROPIC_REQUEST_ID, REQUEST_ID};
 use super::snapshot::Snapshot;
@@ -105,6 +107,9 @@ pub struct RequestContext {
     pub(super) refused: Option<Refusal>,
     pub(super) client_left: bool,
     pub(super) answer: AnswerSoFar,
+    /// The tokens of a stream as they go by.
+    pub(super) flow: Option<Box<Flow>>,
+    pub(super) own_time: OwnTime,
 }
 
 /// Another way that a request may take.
@@ -142,8 +147,9 @@ pub(super) struct Forward {
 
 impl RequestContext {
     pub(super) fn new(snapshot: Arc<Snapshot>, in_flight: InFlight, ledger: Ledger) -> Self {
+        let now = Instant::now();
         Self {
-            started: Instant::now(),
+            started: now,
             snapshot,
             _in_flight: in_flight,
             id: RequestId::none(),
@@ -182,6 +188,8 @@ impl RequestContext {
             refused: None,
             client_left: false,
             answer: AnswerSoFar::default(),
+            flow: None,
+            own_time: OwnTime::begun(now),
         }
     }
 

@@ -82,14 +82,6 @@ pub(super) fn name_of(error: &Error) -> Refusal {
     }
 }
 
-impl RequestContext {
-    fn count_failure(&self, how: Failure) {
-        if let Some(forward) = &self.forward {
-            forward.route.upstream.metrics.failed(how);
-        }
-    }
-}
-
 impl Gateway {
     /// Looks at the status of a node's answer: whether it may go on, must be tried again, or says that we are set up
     /// wrongly.
@@ -102,12 +94,12 @@ impl Gateway {
             return Ok(());
         };
         if status.is_redirection() {
-            upstream.metrics.failed(Failure::Broken);
+            self.count_failure(ctx, Failure::Broken);
             ctx.failure = Some(Refusal::UpstreamError("The node answered with a redirect."));
             return Err(forward::refused_answer(502, "a redirect"));
         }
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            upstream.metrics.failed(Failure::Broken);
+            self.count_failure(ctx, Failure::Broken);
             ctx.failure = Some(Refusal::UpstreamError("The node changed the protocol unasked."));
             return Err(forward::refused_answer(502, "an upgrade"));
         }
@@ -123,7 +115,7 @@ impl Gateway {
                     status.as_u16()
                 );
             }
-            upstream.metrics.failed(Failure::Auth);
+            self.count_failure(ctx, Failure::Auth);
             ctx.failure = Some(Refusal::UpstreamAuthFailed);
             return Err(forward::refused_answer(502, "our key was refused"));
         }
@@ -150,7 +142,7 @@ impl Gateway {
             Fault::Status | Fault::Gone | Fault::ShuttingDown => None,
         };
         if let Some(how) = how {
-            ctx.count_failure(how);
+            self.count_failure(ctx, how);
         }
         // A client that waits for less than the configuration lets it has found nothing out about the node.
         match fault == Fault::Timeout && impatient {
@@ -171,7 +163,7 @@ impl Gateway {
         if timed_out && ctx.hurried {
             // A client without patience has found nothing out about the node.
             ctx.node_told = true;
-            return ctx.count_failure(Failure::Connect);
+            return self.count_failure(ctx, Failure::Connect);
         }
         if let (Some(place), Some(address)) = (&ctx.place, ctx.node_address) {
             place.node().addresses.connect_failed(address);
@@ -273,10 +265,10 @@ impl Gateway {
         if ctx.failure.is_none() && !ctx.answer.is_over() {
             match error.etype() {
                 // Its head has told the node's health already, and a long answer tells nothing of it.
-                ErrorType::HTTPStatus(_) => ctx.count_failure(Failure::Broken),
+                ErrorType::HTTPStatus(_) => self.count_failure(ctx, Failure::Broken),
                 _ if is_total(error) => {
                     ctx.node_told = true;
-                    ctx.count_failure(Failure::Timeout);
+                    self.count_failure(ctx, Failure::Timeout);
                 }
                 _ if timed_out => self.try_failed(ctx, Fault::Timeout),
                 kind if *kind == DIED => self.try_failed(ctx, Fault::Died),

@@ -93,6 +93,9 @@ pub(super) async fn peer(
     ctx.hurried = left < upstream.timeouts.connect;
     if ctx.counted_tries() > 1 {
         upstream.metrics.retried();
+        if let Some(failed) = ctx.tried.last() {
+            failed.traffic.retried();
+        }
     }
     let address = match tokio::time::timeout(left, node.addresses.current()).await {
         Ok(Ok(address)) => address,

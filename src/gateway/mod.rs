@@ -12,11 +12,13 @@ mod body;
 mod chats;
 mod context;
 mod cors;
+mod counted;
 mod dialect;
 mod downstream;
 mod drain;
 mod edits;
 mod failure;
+mod flow;
 mod forward;
 mod gone;
 mod guard;
@@ -28,13 +30,16 @@ mod model;
 mod node;
 mod operate;
 mod own;
+mod own_time;
 mod passing;
 mod queued;
 mod quota;
+mod recent;
 mod reply;
 mod retries;
 mod snapshot;
 mod stored;
+mod streams;
 mod writers;
 
 use std::os::fd::RawFd;
@@ -57,8 +62,10 @@ pub use cors::Cors;
 pub use drain::Drain;
 pub use held::Budget;
 pub use limits::Limits;
+pub use recent::{RecentError, RecentErrors};
 pub use retries::RetryBudget;
 pub use snapshot::Snapshot;
+pub use streams::{Stream, Streams};
 pub use writers::Writers;
 
 use crate::access::keys::Fingerprints;
@@ -111,6 +118,10 @@ pub struct Gateway {
     pub passes: Passes,
     /// Chat sessions, where there are any.
     pub sessions: Option<Arc<Sessions>>,
+    /// Event streams under way.
+    pub streams: Arc<Streams>,
+    /// What went wrong of late.
+    pub errors: Arc<RecentErrors>,
 }
 
 #[async_trait]
@@ -154,7 +165,9 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
+        ctx.own_time.go();
         let peer = forward::peer(session, ctx, self.limits.sse_keepalive).await;
+        ctx.own_time.stop();
         peer.map_err(|error| self.no_peer(error, ctx))
     }
 
@@ -184,6 +197,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
+        ctx.own_time.go();
         ctx.answer.next_try();
         let pieces = ctx.pieces();
         *request = forward::request(session, ctx, pieces.as_ref(), request.version)?;
@@ -192,6 +206,7 @@ impl ProxyHttp for Gateway {
             let farewell = Farewell { dialect: ctx.dialect, id: ctx.id.clone() };
             ctx.downstream.install(session, pieces, limits, farewell);
         }
+        ctx.own_time.stop();
         Ok(())
     }
 
@@ -220,6 +235,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
+        ctx.own_time.go();
         self.judge(response, ctx)?;
         dialect::head(response, ctx)?;
         chats::begin_answer(response, ctx)
@@ -233,6 +249,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
+        ctx.own_time.go();
         self.translate_answer(body, end, ctx)?;
         Ok(None)
     }
@@ -245,9 +262,11 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         if !response.status.is_informational() {
-            passing::head(session, response, ctx)?;
+            self.pass_head(session, response, ctx)?;
         }
-        forward::response(response, ctx)
+        forward::response(response, ctx)?;
+        ctx.own_time.stop();
+        Ok(())
     }
 
     /// A piece of the answer goes to the client.
@@ -260,6 +279,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         ctx.downstream.hand_over(session);
         self.pass(body, end, ctx)?;
+        ctx.own_time.stop();
         Ok(None)
     }
 
@@ -322,10 +342,10 @@ impl ProxyHttp for Gateway {
         if error.is_some_and(failure::is_clients) {
             ctx.client_left = true;
         }
-        self.count(ctx);
         passing::note_cache(ctx);
         self.settle_quota(ctx);
         account::close(ctx);
+        self.count(ctx);
         ctx.leave_node();
         self.access_log.write(session, ctx, &self.metrics);
     }
@@ -355,19 +375,5 @@ impl Gateway {
         // Before it is told: who comes again at once finds what was given back.
         self.settle_quota(ctx);
         answer
-    }
-
-    /// Counts a request that ended.
-    fn count(&self, ctx: &RequestContext) {
-        if ctx.client_left {
-            self.metrics.client_aborts.inc();
-        }
-        if let Some(forward) = &ctx.forward
-            && ctx.answer.status != 0
-            && ctx.refused.is_none()
-        {
-            let took = ctx.started.elapsed();
-            forward.route.upstream.metrics.answered(ctx.answer.status, took);
-        }
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn take(session: &mut Session, ctx: &mut RequestContext) -> pin
     };
     let found = match picked {
         Ok(place) => Ok(place),
-        Err(NoNode::Full) => match Box::pin(queued::wait(session, ctx)).await {
+        Err(NoNode::Full) => match in_line(session, ctx).await {
             Ok(found) => found,
             Err(error) => {
                 ctx.tries -= 1;
@@ -62,6 +62,17 @@ pub(super) async fn take(session: &mut Session, ctx: &mut RequestContext) -> pin
             Err(none_found(why, &mut ctx.failure))
         }
     }
+}
+
+/// Waits for a place: that is no work of ours.
+async fn in_line(
+    session: &mut Session,
+    ctx: &mut RequestContext,
+) -> pingora::Result<Result<Place, NoNode>> {
+    ctx.own_time.stop();
+    let found = Box::pin(queued::wait(session, ctx)).await;
+    ctx.own_time.go();
+    found
 }
 
 /// A place at the best node of the request's way, or of the first of its other ways on which one works.

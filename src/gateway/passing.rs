@@ -8,7 +8,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::context::RequestContext;
+use super::context::{Forward, RequestContext};
 use super::downstream::{COMMENT, has_begun, is_stream, total_is_over};
 use super::guard::Guard;
 use super::last_words::{LastWords, Said};
@@ -19,13 +19,12 @@ use crate::wire::usage::Tally;
 
 /// The head of a try's answer. That of a stream is kept back until its first byte, and so is a 500 that may say that its
 /// node is shutting down; for any other the real session is back before it is written.
-pub(super) fn head(
+fn head(
     session: &mut Session,
     head: &ResponseHeader,
     ctx: &mut RequestContext,
+    (events, stream): (bool, bool),
 ) -> Result<()> {
-    let events = is_stream(head);
-    let stream = events && has_body(session, head);
     let begun = has_begun(session.response_written());
     if begun && !stream {
         // Comments are out, and with them a status: this answer has another.
@@ -79,11 +78,13 @@ pub(super) async fn comment(session: &mut Session, ctx: &mut RequestContext) -> 
     Ok(())
 }
 
-/// Somebody needs to know the answer's tokens.
+/// The answer may tell of its tokens.
 fn wants_tally(head: &ResponseHeader, ctx: &RequestContext) -> bool {
     let forward = ctx.forward.as_ref();
-    head.status.is_success()
-        && forward.is_some_and(|forward| edits::is_needed(ctx, &forward.route.upstream))
+    let may_tell = |forward: &Forward| {
+        forward.model.is_some() || edits::is_needed(ctx, &forward.route.upstream)
+    };
+    head.status.is_success() && forward.is_some_and(may_tell)
 }
 
 /// What the answer told of its prompt corrects what is thought of the node's cache.
@@ -97,6 +98,22 @@ pub(super) fn note_cache(ctx: &RequestContext) {
 }
 
 impl Gateway {
+    /// The head of a try's answer.
+    pub(super) fn pass_head(
+        &self,
+        session: &mut Session,
+        response: &ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let events = is_stream(response);
+        let stream = events && has_body(session, response);
+        ctx.flow = None;
+        if stream && response.status.is_success() {
+            self.watch_flow(ctx);
+        }
+        head(session, response, ctx, (events, stream))
+    }
+
     /// A piece of the answer goes to the client, unless the request goes to a node again.
     pub(super) fn pass(
         &self,
@@ -133,6 +150,9 @@ impl Gateway {
             tally.push(piece);
         }
         self.hear(body, end, ctx)?;
+        if let (Some(flow), Some(piece)) = (&mut ctx.flow, &body) {
+            flow.push(piece, ctx.own_time.came());
+        }
         if ctx.answer.pass(body, end) {
             // Nobody will need it again.
             ctx.let_body_go();

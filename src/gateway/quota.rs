@@ -108,7 +108,11 @@ impl Gateway {
         let Decision { admitted, standings, moment } =
             decision.ok_or(Refusal::LimitsUnavailable)?;
         ctx.quota.standings = standings;
-        ctx.quota.admitted = Some(admitted.map_err(Refusal::Exceeded)?);
+        ctx.quota.admitted = Some(admitted.map_err(|exceeded| {
+            self.metrics.limited(exceeded.limit.word());
+            key.traffic.limited();
+            Refusal::Exceeded(exceeded)
+        })?);
         Ok(moment)
     }
 

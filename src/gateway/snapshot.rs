@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::access::keys::KeyStore;
 use crate::answers::health::Health;
@@ -16,6 +17,8 @@ use crate::upstream::node::{Node, Registry};
 pub struct Snapshot {
     /// 1 for the first, one more for each after it.
     pub generation: u64,
+    /// When it was built.
+    pub since: Instant,
     /// In file order.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Paths and methods → candidates.
@@ -56,6 +59,7 @@ impl Snapshot {
         let fallbacks: HashMap<_, _> = config.fallbacks.iter().cloned().collect();
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
+            since: Instant::now(),
             health: Health::new(&table, &upstreams),
             choices: Choices { aliases, fallbacks, default },
             keys: KeyStore::new(&config.keys, before.map(|before| &before.keys)),

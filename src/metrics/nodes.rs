@@ -1,16 +1,16 @@
-//! The series of nodes: read when somebody asks, so that no request pays for them and a node that is gone leaves none.
+//! The series of nodes.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{IntGauge, IntGaugeVec, Opts};
+use prometheus::proto::MetricType;
 
-use super::LABEL_VALUES_MAX;
+use super::Failure;
+use super::families::Family;
+use super::traffic::{CLASSES, TOKENS, Traffic};
 
 /// One node at one moment.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NodeReading {
     /// Its URL.
     pub node: String,
@@ -26,128 +26,149 @@ pub struct NodeReading {
     pub foreign: u32,
     /// What the node itself says: requests that run, and that wait.
     pub gauges: Option<(u32, u32)>,
+    /// Part of its KV cache that is in use, 0 to 1.
+    pub kv_cache: Option<f64>,
+    /// Part of the prompts' tokens that it found in its cache of late, 0 to 1.
+    pub prefix_hits: Option<f64>,
+    /// What came of the requests that it got.
+    pub traffic: Arc<Traffic>,
 }
 
-/// All of them, at one moment.
-#[derive(Debug, Clone)]
-pub struct Reading {
-    /// Each.
-    pub nodes: Vec<NodeReading>,
-    /// What is remembered of their prompts, in bytes.
-    pub prefix_bytes: usize,
-}
-
-/// Where readings come from.
-pub type Readings = Box<dyn Fn() -> Reading + Send + Sync>;
-
-/// Handles to the series of nodes.
-#[derive(Clone)]
-pub(super) struct NodeSeries(std::sync::Arc<Series>);
-
-struct Series {
-    readings: OnceLock<Readings>,
-    state: IntGaugeVec,
-    takes_work: IntGaugeVec,
-    in_flight: IntGaugeVec,
-    load: IntGaugeVec,
-    foreign: IntGaugeVec,
-    running: IntGaugeVec,
-    waiting: IntGaugeVec,
-    prefix_bytes: IntGauge,
-    /// Held while they are read and shown: two readers must not mix.
-    reading: Mutex<()>,
-}
-
-impl NodeSeries {
-    pub(super) fn new() -> prometheus::Result<Self> {
-        let gauge = |name, help, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
-        let of_node = |name, help| gauge(name, help, &["node"]);
-        Ok(Self(std::sync::Arc::new(Series {
-            readings: OnceLock::new(),
-            state: gauge(
-                "sluice_node_state",
-                "1 for the state that a node is in: up, starting, ejected, down, resting, paused, asleep, drained.",
-                &["node", "state"],
-            )?,
-            takes_work: of_node("sluice_node_takes_work", "1 while a node may get requests.")?,
-            in_flight: of_node(
-                "sluice_node_in_flight",
-                "Requests of this gateway that are under way at a node.",
-            )?,
-            load: of_node(
-                "sluice_node_load_bytes",
-                "Prompts of this gateway that a node has still to compute, in bytes.",
-            )?,
-            foreign: of_node(
-                "sluice_node_foreign_requests",
-                "Requests at a node that are not this gateway's, when the node was last asked.",
-            )?,
-            running: of_node(
-                "sluice_node_requests_running",
-                "vllm:num_requests_running, when the node was last asked.",
-            )?,
-            waiting: of_node(
-                "sluice_node_requests_waiting",
-                "vllm:num_requests_waiting, when the node was last asked.",
-            )?,
-            prefix_bytes: IntGauge::new(
-                "sluice_prefix_index_bytes",
-                "What is remembered of prompts for prefix_aware, in bytes.",
-            )?,
-            reading: Mutex::new(()),
-        })))
-    }
-
-    /// From now on nodes are read by `readings`. Only the first call counts.
-    pub(super) fn read_by(&self, readings: Readings) {
-        let _already_set = self.0.readings.set(readings);
-    }
-}
-
-impl Series {
-    fn all(&self) -> [&IntGaugeVec; 7] {
-        [
-            &self.state,
-            &self.takes_work,
-            &self.in_flight,
-            &self.load,
-            &self.foreign,
-            &self.running,
-            &self.waiting,
-        ]
-    }
-
-    fn show(&self, reading: &NodeReading) {
-        let node = &[reading.node.as_str()];
-        // Two nodes of one URL, by different names of one address, are shown as one.
-        let add = |series: &IntGaugeVec, value: i64| series.with_label_values(node).add(value);
-        self.state.with_label_values(&[node[0], reading.state]).set(1);
-        self.takes_work.with_label_values(node).set(i64::from(reading.takes_work));
-        add(&self.in_flight, reading.in_flight.into());
-        add(&self.load, i64::try_from(reading.load_bytes).unwrap_or(i64::MAX));
-        add(&self.foreign, reading.foreign.into());
-        if let Some((running, waiting)) = reading.gauges {
-            self.running.with_label_values(node).set(running.into());
-            self.waiting.with_label_values(node).set(waiting.into());
+impl NodeReading {
+    /// Two nodes of one URL, by different names of one address, are shown as one.
+    pub(super) fn merged(nodes: Vec<Self>) -> Vec<Self> {
+        let mut places = HashMap::new();
+        let mut merged: Vec<Self> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            match places.get(&node.node).and_then(|place: &usize| merged.get_mut(*place)) {
+                Some(known) => {
+                    known.in_flight = known.in_flight.saturating_add(node.in_flight);
+                    known.load_bytes = known.load_bytes.saturating_add(node.load_bytes);
+                    known.foreign = known.foreign.saturating_add(node.foreign);
+                    known.gauges = known.gauges.or(node.gauges);
+                }
+                None => {
+                    places.insert(node.node.clone(), merged.len());
+                    merged.push(node);
+                }
+            }
         }
+        merged
     }
 }
 
-impl Collector for NodeSeries {
-    fn desc(&self) -> Vec<&Desc> {
-        let of_nodes = self.0.all().into_iter().flat_map(Collector::desc);
-        of_nodes.chain(self.0.prefix_bytes.desc()).collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let series = &self.0;
-        let Some(readings) = series.readings.get() else { return Vec::new() };
-        let _reading = series.reading.lock();
-        series.all().into_iter().for_each(IntGaugeVec::reset);
-        let Reading { nodes, prefix_bytes } = readings();
-        nodes.iter().take(LABEL_VALUES_MAX).for_each(|reading| series.show(reading));
-        series.prefix_bytes.set(i64::try_from(prefix_bytes).unwrap_or(i64::MAX));
-        let of_nodes = series.all().into_iter().flat_map(Collector::collect);
-        of_nodes.chain(series.prefix_bytes.collect()).collect()
-    }
-}
+/// In the order of the exposition's source; it is told in that of names.
+pub(super) const FAMILIES: [Family<NodeReading>; 16] = [
+    Family {
+        name: "sluice_node_state",
+        help: "1 for the state that a node is in: up, starting, ejected, down, resting, paused, asleep, drained.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| told.word("state", node.state),
+    },
+    Family {
+        name: "sluice_node_takes_work",
+        help: "1 while a node may get requests.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| told.gauge(f64::from(u8::from(node.takes_work))),
+    },
+    Family {
+        name: "sluice_node_in_flight",
+        help: "Requests of this gateway that are under way at a node.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| told.gauge(node.in_flight.into()),
+    },
+    Family {
+        name: "sluice_node_load_bytes",
+        help: "Prompts of this gateway that a node has still to compute, in bytes.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| told.gauge(super::durations::about(node.load_bytes)),
+    },
+    Family {
+        name: "sluice_node_foreign_requests",
+        help: "Requests at a node that are not this gateway's, when the node was last asked.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| told.gauge(node.foreign.into()),
+    },
+    Family {
+        name: "sluice_node_requests_running",
+        help: "vllm:num_requests_running, when the node was last asked.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| {
+            node.gauges.iter().for_each(|(running, _)| told.gauge((*running).into()))
+        },
+    },
+    Family {
+        name: "sluice_node_requests_waiting",
+        help: "vllm:num_requests_waiting, when the node was last asked.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| {
+            node.gauges.iter().for_each(|(_, waiting)| told.gauge((*waiting).into()))
+        },
+    },
+    Family {
+        name: "sluice_node_kv_cache_usage_ratio",
+        help: "vllm:kv_cache_usage_perc, the mean of a node's engines, when it was last asked: 0 to 1.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| node.kv_cache.iter().for_each(|part| told.gauge(*part)),
+    },
+    Family {
+        name: "sluice_node_prefix_hit_ratio",
+        help: "Part of the prompts' tokens that a node found in its prefix cache in the last five minutes: 0 to 1.",
+        kind: MetricType::GAUGE,
+        tell: |node, told| node.prefix_hits.iter().for_each(|part| told.gauge(*part)),
+    },
+    Family {
+        name: "sluice_node_requests_total",
+        help: "Requests that a node answered, by class of status.",
+        kind: MetricType::COUNTER,
+        tell: |node, told| {
+            for (class, count) in CLASSES.iter().zip(&node.traffic.totals.answers) {
+                told.count_of("status", class, count.get());
+            }
+        },
+    },
+    Family {
+        name: "sluice_node_tokens_total",
+        help: "Tokens of the requests that a node answered, as far as they are known, by kind: prompt, cached, completion.",
+        kind: MetricType::COUNTER,
+        tell: |node, told| {
+            for (kind, count) in TOKENS.iter().zip(&node.traffic.totals.tokens) {
+                told.count_of("kind", kind, count.get());
+            }
+        },
+    },
+    Family {
+        name: "sluice_node_failures_total",
+        help: "Tries that failed at a node, by kind: connect, timeout, broken, auth, died.",
+        kind: MetricType::COUNTER,
+        tell: |node, told| {
+            for (kind, count) in Failure::ALL.iter().zip(&node.traffic.failures) {
+                told.count_of("kind", kind.label(), count.get());
+            }
+        },
+    },
+    Family {
+        name: "sluice_node_retries_total",
+        help: "Tries that ended at a node without an answer, and were followed by another.",
+        kind: MetricType::COUNTER,
+        tell: |node, told| told.count(node.traffic.retries.get()),
+    },
+    Family {
+        name: "sluice_node_client_aborts_total",
+        help: "Requests at a node whose client left before the answer's end.",
+        kind: MetricType::COUNTER,
+        tell: |node, told| told.count(node.traffic.aborts.get()),
+    },
+    Family {
+        name: "sluice_node_time_to_first_token_seconds",
+        help: "From a request's first byte to the first token of its stream, by the node that made it; vLLM's buckets.",
+        kind: MetricType::HISTOGRAM,
+        tell: |node, told| told.durations(&node.traffic.first_token),
+    },
+    Family {
+        name: "sluice_node_inter_token_latency_seconds",
+        help: "Between two tokens of a stream, by the node that made them; vLLM's buckets.",
+        kind: MetricType::HISTOGRAM,
+        tell: |node, told| told.durations(&node.traffic.between_tokens),
+    },
+];

@@ -34,6 +34,17 @@ pub struct Exceeded {
 }
 
 impl Limit {
+    /// Its name in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RequestsPerMinute => "rpm",
+            Self::RequestsPerDay => "rpd",
+            Self::TokensPerMinute => "tpm",
+            Self::TokensPerDay => "tpd",
+            Self::Concurrent => "concurrent",
+        }
+    }
+
     /// A day is long: nobody's program should wait for its end.
     pub fn is_daily(self) -> bool {
         matches!(self, Self::RequestsPerDay | Self::TokensPerDay)

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod balance;
 pub mod breaker;
+pub mod cache_use;
 pub mod client;
 pub mod connection;
 mod estimate;

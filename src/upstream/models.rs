@@ -103,6 +103,11 @@ impl ModelList {
         self.configured.is_some() || self.known.load().is_some()
     }
 
+    /// What the configuration says that the upstream serves, where it does.
+    pub fn configured(&self) -> Option<Vec<ModelName>> {
+        self.configured.as_ref().map(|names| names.iter().cloned().collect())
+    }
+
     /// True where the configuration says what the upstream serves.
     pub fn is_configured(&self) -> bool {
         self.configured.is_some()

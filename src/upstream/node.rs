@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::addresses::Addresses;
+use super::cache_use::CacheUse;
 use super::health::{Change, Health};
 use super::idle::IdleTime;
 use super::load::Load;
@@ -22,7 +23,7 @@ use super::probes::Schedule;
 use super::queue::Queue;
 use super::resolve::Resolve;
 use crate::config::NodeUrl;
-use crate::metrics::NodeReading;
+use crate::metrics::{NodeReading, Traffic};
 use crate::names::NodeId;
 
 /// A node. It lives through reloads, and is one for all upstreams that have it: what it has to do and how it is are its
@@ -42,6 +43,10 @@ pub struct Node {
     pub load: Load,
     /// Whether it may get more.
     pub health: Health,
+    /// How full its caches are.
+    pub cache_use: CacheUse,
+    /// What came of the requests that it got.
+    pub traffic: Arc<Traffic>,
     /// How long it keeps idle connections.
     pub idle: Arc<IdleTime>,
     /// How many tokens it makes.
@@ -87,6 +92,8 @@ impl Node {
             addresses,
             load: Load::default(),
             health: Health::default(),
+            cache_use: CacheUse::default(),
+            traffic: Arc::default(),
             idle: Arc::default(),
             pace: Pace::default(),
             schedule: Schedule::default(),
@@ -106,6 +113,9 @@ impl Node {
             load_bytes: self.load.prompts(),
             foreign: self.load.foreign(),
             gauges: self.load.gauges().map(|gauges| (gauges.running, gauges.waiting)),
+            kv_cache: self.cache_use.kv_cache(),
+            prefix_hits: self.cache_use.prefix_hits(),
+            traffic: self.traffic.clone(),
         }
     }
 
@@ -232,6 +242,10 @@ impl Registry {
         }
         let taken = |number: &Number| known.iter().any(|node| node.number == Some(*number));
         new.number = (0..=Number::MAX).find(|number| !taken(number));
+        // By another name of one address it is the same to whoever looks.
+        if let Some(known) = known.iter().find(|node| node.id == new.id) {
+            new.traffic = known.traffic.clone();
+        }
         // It may have been another's.
         new.number.into_iter().for_each(|number| self.prefixes.forget(number));
         let new = Arc::new(new);

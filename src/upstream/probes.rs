@@ -152,6 +152,7 @@ async fn look(upstream: Arc<Upstream>, (member, lists): Subject, client: Arc<Cli
         }
     } else {
         node.load.compare(None, 0);
+        node.cache_use.forget();
     }
     node.schedule.done(works);
 }
@@ -198,6 +199,7 @@ impl Look<'_> {
         if let Some(load) = &load {
             node.room.is_of(load.cache_tokens);
             node.began_at(load.started);
+            node.cache_use.seen(load.kv_cache, load.prefix, Instant::now());
         }
         let halt = match load {
             Some(load) if load.asleep => Some(Halt::Asleep),

@@ -10,6 +10,10 @@ pub struct Load {
     pub running: Option<u32>,
     /// `vllm:num_requests_waiting`, of all engines.
     pub waiting: Option<u32>,
+    /// `vllm:kv_cache_usage_perc`, the mean of all engines: 0 to 1. Before vLLM 0.10 it was `vllm:gpu_cache_usage_perc`.
+    pub kv_cache: Option<f64>,
+    /// `vllm:prefix_cache_queries_total` and `vllm:prefix_cache_hits_total`, in tokens, of all engines.
+    pub prefix: Option<(f64, f64)>,
     /// `vllm:engine_sleep_state{sleep_state="awake"}` is 0 for some engine.
     pub asleep: bool,
     /// Tokens that the KV cache holds, of all engines, where it is a prefix cache.
@@ -20,11 +24,21 @@ pub struct Load {
 
 /// Reads the load out of an exposition. What is absent is not 0.
 pub fn load(text: &str) -> Load {
-    let mut load = Load::default();
+    let (mut load, mut engines) = (Load::default(), 0.0);
     for (name, labels, value) in text.lines().filter_map(sample) {
         match name {
             "vllm:num_requests_running" => add(&mut load.running, value),
             "vllm:num_requests_waiting" => add(&mut load.waiting, value),
+            "vllm:kv_cache_usage_perc" | "vllm:gpu_cache_usage_perc" if value.is_finite() => {
+                engines += 1.0;
+                load.kv_cache = Some(load.kv_cache.unwrap_or(0.0) + value);
+            }
+            "vllm:prefix_cache_queries_total" if value.is_finite() => {
+                load.prefix.get_or_insert_default().0 += value;
+            }
+            "vllm:prefix_cache_hits_total" if value.is_finite() => {
+                load.prefix.get_or_insert_default().1 += value;
+            }
             "vllm:engine_sleep_state" if labels.contains("sleep_state=\"awake\"") => {
                 load.asleep |= value == 0.0;
             }
@@ -36,6 +50,7 @@ pub fn load(text: &str) -> Load {
             _ => {}
         }
     }
+    load.kv_cache = load.kv_cache.map(|sum| (sum / engines).clamp(0.0, 1.0));
     load
 }
 

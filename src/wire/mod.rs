@@ -17,4 +17,5 @@ pub mod query;
 pub mod response_id;
 pub mod splice;
 pub mod stream_end;
+pub mod token_events;
 pub mod usage;

@@ -12,7 +12,11 @@ pub(super) use nodes::{ModelStatus, UpstreamStatus};
 pub(super) use past::{Line, Percentiles};
 pub(super) use people::{ErrorStatus, KeyStatus, SessionsStatus, StoreStatus, StreamStatus};
 
+use past::{short, short_line};
+
+use super::Seen;
 use crate::gateway::Snapshot;
+use crate::metrics::{EVERY, Overview};
 
 /// The whole of it. Times are ages, so that a reader's clock has no part in them.
 #[derive(Debug, Serialize)]
@@ -72,9 +76,20 @@ pub(super) struct Totals {
     pub(super) first_token_line: Line,
 }
 
+/// Where it all is known.
+pub(super) struct Sources<'s> {
+    pub(super) snapshot: &'s Snapshot,
+    pub(super) draining: bool,
+    /// When the process began.
+    pub(super) began: Instant,
+    pub(super) failed_reload: Option<&'s crate::reload::FailedReload>,
+    pub(super) seen: &'s Seen,
+}
+
 impl Status {
     /// As of now.
-    pub(super) fn of(snapshot: &Snapshot, draining: bool, now: Instant) -> Self {
+    pub(super) fn of(sources: &Sources<'_>, now: Instant) -> Self {
+        let Sources { snapshot, draining, began, failed_reload, seen } = *sources;
         let upstreams: Vec<_> =
             snapshot.upstreams.iter().map(|one| UpstreamStatus::of(one, now)).collect();
         let any = |state| upstreams.iter().any(|upstream| upstream.state == state);
@@ -84,21 +99,49 @@ impl Status {
             () if any("degraded") => "degraded",
             () => "ok",
         };
+        let age = |then: Instant| now.saturating_duration_since(then).as_secs();
+        let failed_reload = failed_reload.map(|failed| FailedReload {
+            age_seconds: age(failed.at),
+            message: failed.why.clone(),
+        });
         Self {
             state,
             version: env!("CARGO_PKG_VERSION"),
-            uptime_seconds: 0,
+            uptime_seconds: age(began),
             generation: snapshot.generation,
-            generation_age_seconds: 0,
-            failed_reload: None,
-            totals: Totals::default(),
+            generation_age_seconds: age(snapshot.since),
+            failed_reload,
+            totals: Totals::of(seen.metrics.overview(now)),
             upstreams,
-            models: Vec::new(),
-            keys: Vec::new(),
-            streams: Vec::new(),
-            errors: Vec::new(),
-            stores: Vec::new(),
-            sessions: None,
+            models: nodes::models(snapshot, &seen.metrics, now),
+            keys: people::keys(snapshot, &seen.store),
+            streams: people::streams(&seen.streams, now),
+            errors: people::errors(&seen.errors, now),
+            stores: people::stores(&seen.store, seen.sessions.as_deref()),
+            sessions: seen.sessions.as_deref().map(SessionsStatus::of),
+        }
+    }
+}
+
+impl Totals {
+    fn of(overview: Overview) -> Self {
+        let Overview { waits, recent, in_flight_line, queued_line } = overview;
+        Self {
+            in_flight: waits.in_flight,
+            queued: waits.queued,
+            requests_per_second: short(recent.requests),
+            tokens_per_second: short(recent.tokens),
+            prompt_tokens_per_second: short(recent.prompt_tokens),
+            errors_per_second: short(recent.errors),
+            first_token: recent.first_token.into(),
+            between_tokens: recent.between_tokens.into(),
+            seconds_per_point: EVERY.as_secs(),
+            in_flight_line: short_line(in_flight_line),
+            queued_line: short_line(queued_line),
+            requests_line: short_line(recent.requests_line),
+            tokens_line: short_line(recent.tokens_line),
+            errors_line: short_line(recent.errors_line),
+            first_token_line: short_line(recent.first_token_line),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Upstreams, their nodes, and the models on them.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::past::{Line, Percentiles};
-use crate::metrics::NodeReading;
+use super::past::{Line, Percentiles, short, short_line};
+use crate::gateway::Snapshot;
+use crate::metrics::{Metrics, Outcome};
 use crate::names::ModelName;
 use crate::upstream::Upstream;
 use crate::upstream::member::Member;
@@ -111,27 +113,75 @@ impl UpstreamStatus {
 impl NodeStatus {
     fn of(member: &Member, now: Instant) -> Self {
         let text = |models: Vec<ModelName>| models.iter().map(ToString::to_string).collect();
-        let NodeReading { node, state, takes_work, in_flight, load_bytes, foreign, gauges } =
-            member.node.reading(now);
+        let reading = member.node.reading(now);
+        let recent = reading.traffic.recent(now);
         Self {
-            node,
-            state,
+            node: reading.node,
+            state: reading.state,
             reason: member.node.health.told(now).1,
-            takes_work,
-            in_flight,
-            load_bytes,
-            foreign,
-            running: gauges.map(|(running, _)| running),
-            waiting: gauges.map(|(_, waiting)| waiting),
-            kv_cache: None,
-            prefix_hits: None,
-            first_token: Percentiles::default(),
-            between_tokens: Percentiles::default(),
-            tokens_per_second: 0.0,
-            answers: Answers::default(),
-            tokens_line: Line::default(),
-            first_token_line: Line::default(),
+            takes_work: reading.takes_work,
+            in_flight: reading.in_flight,
+            load_bytes: reading.load_bytes,
+            foreign: reading.foreign,
+            running: reading.gauges.map(|(running, _)| running),
+            waiting: reading.gauges.map(|(_, waiting)| waiting),
+            kv_cache: reading.kv_cache.map(part),
+            prefix_hits: reading.prefix_hits.map(part),
+            first_token: recent.first_token.into(),
+            between_tokens: recent.between_tokens.into(),
+            tokens_per_second: short(recent.tokens),
+            answers: reading.traffic.outcome().into(),
+            tokens_line: short_line(recent.tokens_line),
+            first_token_line: short_line(recent.first_token_line),
             models: member.models().map(text),
         }
     }
+}
+
+/// Of one, to a thousandth.
+fn part(part: f64) -> f64 {
+    (part * 1e3).round() / 1e3
+}
+
+impl From<Outcome> for Answers {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { ok, refused, errors, retries, aborts } = outcome;
+        Self { ok, refused, errors, retries, aborts }
+    }
+}
+
+/// Those that were asked for, and those that nodes are known to have.
+pub(super) fn models(snapshot: &Snapshot, metrics: &Metrics, now: Instant) -> Vec<ModelStatus> {
+    let mut known: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for upstream in &snapshot.upstreams {
+        let configured = upstream.models.configured().unwrap_or_default();
+        for member in upstream.members().iter() {
+            let up = usize::from(member.node.health.standing(now).takes_work());
+            let listed = member.models().filter(|_| configured.is_empty()).unwrap_or_default();
+            for model in configured.iter().chain(&listed) {
+                let (nodes_up, nodes) = known.entry(model.to_string()).or_default();
+                (*nodes_up, *nodes) = (*nodes_up + up, *nodes + 1);
+            }
+        }
+    }
+    let traffic: BTreeMap<_, _> = metrics.models().into_iter().collect();
+    for model in traffic.keys() {
+        known.entry(model.clone()).or_default();
+    }
+    let status = |(model, (nodes_up, nodes)): (String, (usize, usize))| {
+        let traffic = traffic.get(&model);
+        let recent = traffic.map(|traffic| traffic.recent(now)).unwrap_or_default();
+        ModelStatus {
+            nodes_up,
+            nodes,
+            requests_per_second: short(recent.requests),
+            tokens_per_second: short(recent.tokens),
+            first_token: recent.first_token.into(),
+            between_tokens: recent.between_tokens.into(),
+            answers: traffic.map(|traffic| traffic.outcome().into()).unwrap_or_default(),
+            tokens_line: short_line(recent.tokens_line),
+            model,
+        }
+    };
+    known.into_iter().map(status).collect()
 }

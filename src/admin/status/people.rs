@@ -1,6 +1,18 @@
 //! Who asks, what they have left, and what went wrong for them. Keys by their names alone.
 
+use std::time::{Instant, SystemTime};
+
 use serde::Serialize;
+
+use super::past::short;
+use crate::access::keys::Key;
+use crate::access::store::Store;
+use crate::chat::sessions::Sessions;
+use crate::gateway::{RecentErrors, Snapshot, Streams};
+use crate::metrics::RedisMetrics;
+
+/// Streams that are shown.
+const STREAMS_MAX: usize = 20;
 
 #[derive(Debug, Serialize)]
 pub(in crate::admin) struct KeyStatus {
@@ -12,7 +24,6 @@ pub(in crate::admin) struct KeyStatus {
     pub(in crate::admin) limited: u64,
     pub(in crate::admin) prompt_tokens: u64,
     pub(in crate::admin) completion_tokens: u64,
-    pub(in crate::admin) in_flight: u32,
     pub(in crate::admin) limits: Vec<LimitStatus>,
 }
 
@@ -75,4 +86,84 @@ pub(in crate::admin) struct SessionsStatus {
     pub(in crate::admin) open: u64,
     pub(in crate::admin) bytes: u64,
     pub(in crate::admin) begun: u64,
+}
+
+/// All of them, by name.
+pub(super) fn keys(snapshot: &Snapshot, store: &Store) -> Vec<KeyStatus> {
+    let now = SystemTime::now();
+    let status = |key: &Key| {
+        let (requests, limited, tokens) = key.traffic.told();
+        let limit = |(limit, allowed, used): (crate::refusal::Limit, u32, Option<u64>)| {
+            LimitStatus { limit: limit.word(), allowed: allowed.into(), used }
+        };
+        KeyStatus {
+            key: key.name.to_string(),
+            expired: !key.holds(now),
+            requests,
+            limited,
+            prompt_tokens: tokens.prompt,
+            completion_tokens: tokens.completion,
+            limits: store.used(key).into_iter().map(limit).collect(),
+        }
+    };
+    let mut keys: Vec<_> = snapshot.keys.all().map(|key| status(key)).collect();
+    keys.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+    keys
+}
+
+pub(super) fn streams(streams: &Streams, now: Instant) -> Vec<StreamStatus> {
+    let slowest = streams.slowest(STREAMS_MAX, now);
+    let status = |stream: &crate::gateway::Stream| StreamStatus {
+        id: stream.id.as_str().to_owned(),
+        model: stream.model.as_ref().map(ToString::to_string),
+        node: stream.node.id.to_string(),
+        key: stream.key.as_ref().map(|key| key.name.to_string()),
+        age_seconds: short(now.saturating_duration_since(stream.began).as_secs_f64()),
+        last_token_age_seconds: short(stream.silence(now).as_secs_f64()),
+        tokens: stream.tokens(),
+    };
+    slowest.iter().map(|stream| status(stream)).collect()
+}
+
+pub(super) fn errors(errors: &RecentErrors, now: Instant) -> Vec<ErrorStatus> {
+    let status = |error: &crate::gateway::RecentError| ErrorStatus {
+        age_seconds: short(now.saturating_duration_since(error.at).as_secs_f64()),
+        time: humantime::format_rfc3339_millis(error.time).to_string(),
+        id: error.id.as_str().to_owned(),
+        status: error.status,
+        code: error.code,
+        message: error.message.to_string(),
+        model: error.model.as_ref().map(ToString::to_string),
+        node: error.node.as_ref().map(ToString::to_string),
+        key: error.key.as_ref().map(ToString::to_string),
+        tries: error.tries,
+    };
+    errors.all().iter().map(|error| status(error)).collect()
+}
+
+pub(super) fn stores(limits: &Store, sessions: Option<&Sessions>) -> Vec<StoreStatus> {
+    let of_sessions = sessions.map(|sessions| StoreStatus::of("sessions", sessions.store.redis()));
+    std::iter::once(StoreStatus::of("limits", limits.redis())).chain(of_sessions).collect()
+}
+
+impl StoreStatus {
+    fn of(of: &'static str, redis: Option<&RedisMetrics>) -> Self {
+        Self {
+            of,
+            kind: if redis.is_some() { "redis" } else { "memory" },
+            up: redis.is_none_or(|redis| redis.up.get() != 0),
+            errors: redis.map_or(0, |redis| redis.errors.get()),
+        }
+    }
+}
+
+impl SessionsStatus {
+    pub(super) fn of(sessions: &Sessions) -> Self {
+        let gauge = |gauge: &prometheus::IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
+        Self {
+            open: gauge(&sessions.metrics.open),
+            bytes: gauge(&sessions.metrics.bytes),
+            begun: sessions.metrics.begun.get(),
+        }
+    }
 }

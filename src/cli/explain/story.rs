@@ -120,11 +120,11 @@ impl<'a> Story<'a> {
         let keys = &loaded.snapshot.keys;
         if keys.is_empty() {
             self.line("key", "no key is configured: whoever is on this machine may do everything");
-            return Ok(Arc::new(Key::anyone()));
+            return Ok(keys.anyone.clone());
         }
         let Some(name) = &self.request.key else {
             self.line("key", "not looked at: `--key NAME` tells what that key may do");
-            return Ok(Arc::new(Key::anyone()));
+            return Ok(keys.anyone.clone());
         };
         let status = self.loaded.settings.invalid_key_status;
         let Some(key) = keys.named(name) else {

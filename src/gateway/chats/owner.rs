@@ -92,7 +92,7 @@ impl Gateway {
             None => None,
         };
         if owner.is_some() {
-            ctx.key = Some(Arc::new(Key::of_node()));
+            ctx.key = Some(ctx.snapshot.keys.of_node.clone());
         }
         Ok(owner)
     }
@@ -115,13 +115,13 @@ impl Gateway {
             Owner::Upstream(mark) => {
                 let upstream = self.home(ctx, sessions).await?;
                 let key = upstream.credential.as_ref().map(|credential| id.mark(&credential.key));
-                key.filter(|key| key.is(mark)).map(|_| Arc::new(Key::of_node()))
+                key.filter(|key| key.is(mark)).map(|_| snapshot.keys.of_node.clone())
             }
             // The node is asked with it, and says so; no other gets it.
             Owner::Node { upstream, .. } => {
                 let home = self.home(ctx, sessions).await?;
                 let same = home.name.as_str() == &**upstream && home.credential.is_none();
-                (same && snapshot.keys.is_empty()).then(|| Arc::new(Key::of_node()))
+                (same && snapshot.keys.is_empty()).then(|| snapshot.keys.of_node.clone())
             }
         };
         key.ok_or(Refusal::UnknownKey { status: self.limits.invalid_key_status })

@@ -1,0 +1,110 @@
+//! What is counted of a request that is over: for its upstream, its node, its model and its key.
+
+use std::borrow::Cow;
+
+use super::Gateway;
+use super::access_log::{CLIENT_LEFT, short};
+use super::context::RequestContext;
+use super::flow::Flow;
+use crate::metrics::{Failure, Tokens};
+
+/// In words, for whoever reads what a try met.
+fn in_words(how: Failure) -> &'static str {
+    match how {
+        Failure::Connect => "The node took no connection.",
+        Failure::Timeout => "The node was too slow.",
+        Failure::Broken => "The node broke off, or sent what is no answer.",
+        Failure::Auth => "The node refused the key that it was shown.",
+        Failure::Died => "The node told of its death in its answer.",
+    }
+}
+
+impl Gateway {
+    /// A try failed.
+    pub(super) fn count_failure(&self, ctx: &RequestContext, how: Failure) {
+        if let Some(forward) = &ctx.forward {
+            forward.route.upstream.metrics.failed(how);
+        }
+        if let Some(place) = &ctx.place {
+            place.node().traffic.failed(how);
+        }
+        self.errors.note(ctx, None, (how.label(), in_words(how).into()));
+    }
+
+    /// A request that ended.
+    pub(super) fn count(&self, ctx: &RequestContext) {
+        if ctx.client_left {
+            self.metrics.client_aborts.inc();
+        }
+        let Some(forward) = &ctx.forward else { return };
+        self.metrics.took(ctx.own_time.sum());
+        let (status, tokens) = (told_status(ctx), tokens(ctx));
+        let has_answer = ctx.answer.status != 0 && ctx.refused.is_none();
+        if has_answer {
+            forward.route.upstream.metrics.answered(status, ctx.started.elapsed());
+        }
+        let node = ctx.place.as_ref().map(|place| &place.node().traffic);
+        if let Some(node) = node {
+            if has_answer {
+                node.answered(status, tokens);
+            }
+            if ctx.client_left {
+                node.aborted();
+            }
+            if ctx.flow.is_none() {
+                node.made(tokens.completion);
+            }
+        }
+        let name = forward.model.as_ref().map(short);
+        let model = self.metrics.of_model(name.as_ref().map(|name| name.as_str()), status < 400);
+        model.answered(status, tokens);
+        if ctx.client_left {
+            model.aborted();
+        }
+        if ctx.flow.is_none() {
+            model.made(tokens.completion);
+        }
+        if let Some(key) = &ctx.key {
+            key.traffic.answered(status, tokens);
+        }
+        match &ctx.refused {
+            Some(refusal) if status < 400 => {
+                // Its client had the head: it was told in the stream, or cut off.
+                model.failed(Failure::Broken);
+                self.errors.note(ctx, Some(status), (refusal.code(), refusal.message()));
+            }
+            Some(refusal) if status >= 500 => {
+                self.errors.note(ctx, Some(status), (refusal.code(), refusal.message()));
+            }
+            None if status >= 500 => {
+                let message = Cow::Borrowed("The node answered with an error.");
+                self.errors.note(ctx, Some(status), ("status", message));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the client got, or would have.
+fn told_status(ctx: &RequestContext) -> u16 {
+    match (ctx.answer.status, &ctx.refused) {
+        (0, Some(refusal)) => refusal.status().as_u16(),
+        (0, None) => CLIENT_LEFT,
+        (status, _) => status,
+    }
+}
+
+/// As far as they are known. Of a stream that did not tell, those that were seen.
+fn tokens(ctx: &RequestContext) -> Tokens {
+    match ctx.spent {
+        Some(spent) => Tokens {
+            prompt: spent.prompt,
+            cached: spent.cached.unwrap_or(0),
+            completion: spent.answer,
+        },
+        None => {
+            let completion = ctx.flow.as_deref().map_or(0, Flow::tokens);
+            Tokens { completion, ..Tokens::default() }
+        }
+    }
+}

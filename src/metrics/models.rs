@@ -1,0 +1,150 @@
+//! The series of models, and how their number is bounded: a name has series once an answer was good, or where it is
+//! configured; what clients make up has none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use prometheus::proto::MetricType;
+
+use super::families::Family;
+use super::traffic::{CLASSES, TOKENS, Traffic};
+use super::{LABEL_VALUES_MAX, OTHER};
+
+/// Stands for every model that no node has answered for.
+const UNKNOWN: &str = "_unknown";
+
+/// Stands for requests that name no model.
+const NONE: &str = "_none";
+
+/// What is known of each.
+pub(super) struct Models {
+    known: ArcSwap<HashMap<String, Arc<Traffic>>>,
+    /// Held while one is added.
+    adding: Mutex<()>,
+    none: Arc<Traffic>,
+    unknown: Arc<Traffic>,
+    other: Arc<Traffic>,
+}
+
+impl Models {
+    pub(super) fn new() -> Self {
+        Self {
+            known: ArcSwap::default(),
+            adding: Mutex::default(),
+            none: Arc::default(),
+            unknown: Arc::default(),
+            other: Arc::default(),
+        }
+    }
+
+    /// Of `model`, which has series from now on where it `exists`.
+    pub(super) fn of(&self, model: Option<&str>, exists: bool) -> Arc<Traffic> {
+        let Some(model) = model else { return self.none.clone() };
+        if let Some(known) = self.known.load().get(model) {
+            return known.clone();
+        }
+        match exists {
+            true => self.add(model),
+            false => self.unknown.clone(),
+        }
+    }
+
+    fn add(&self, model: &str) -> Arc<Traffic> {
+        let _adding = self.adding.lock();
+        let known = self.known.load_full();
+        if let Some(known) = known.get(model) {
+            return known.clone();
+        }
+        if known.len() >= LABEL_VALUES_MAX {
+            return self.other.clone();
+        }
+        let new = Arc::<Traffic>::default();
+        let mut more = HashMap::clone(&known);
+        more.insert(model.to_owned(), new.clone());
+        self.known.store(Arc::new(more));
+        new
+    }
+
+    /// All that there are, by name.
+    pub(super) fn all(&self) -> Vec<(String, Arc<Traffic>)> {
+        let known = self.known.load_full();
+        let own = [(NONE, &self.none), (UNKNOWN, &self.unknown), (OTHER, &self.other)];
+        let own = own.into_iter().filter(|(_, traffic)| traffic.is_used());
+        let named = known.iter().map(|(name, traffic)| (name.as_str(), traffic)).chain(own);
+        let mut all: Vec<_> =
+            named.map(|(name, traffic)| (name.to_owned(), traffic.clone())).collect();
+        all.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        all
+    }
+}
+
+pub(super) const FAMILIES: [Family<Traffic>; 4] = [
+    Family {
+        name: "sluice_model_requests_total",
+        help: "Requests that went to a node, or should have, by model (`_none` without one, `_unknown` where no node has \
+               answered for it) and class of status.",
+        kind: MetricType::COUNTER,
+        tell: |traffic, told| {
+            for (class, count) in CLASSES.iter().zip(&traffic.totals.answers) {
+                told.count_of("status", class, count.get());
+            }
+        },
+    },
+    Family {
+        name: "sluice_tokens_total",
+        help: "Tokens of requests, as far as they are known, by model and kind: prompt, cached (of the prompt), completion.",
+        kind: MetricType::COUNTER,
+        tell: |traffic, told| {
+            for (kind, count) in TOKENS.iter().zip(&traffic.totals.tokens) {
+                told.count_of("kind", kind, count.get());
+            }
+        },
+    },
+    Family {
+        name: "sluice_time_to_first_token_seconds",
+        help: "From a request's first byte to the first token of its stream, by model; vLLM's buckets.",
+        kind: MetricType::HISTOGRAM,
+        tell: |traffic, told| told.durations(&traffic.first_token),
+    },
+    Family {
+        name: "sluice_inter_token_latency_seconds",
+        help: "Between two tokens of a stream, by model; vLLM's buckets.",
+        kind: MetricType::HISTOGRAM,
+        tell: |traffic, told| told.durations(&traffic.between_tokens),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(models: &Models) -> Vec<String> {
+        models.all().into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn what_clients_make_up_has_no_series() {
+        let models = Models::new();
+        let answered = |model, exists, status| {
+            models.of(model, exists).answered(status, Default::default());
+        };
+        answered(Some("made up"), false, 404);
+        answered(Some("real"), true, 200);
+        answered(Some("real"), false, 500);
+        answered(None, true, 200);
+        assert_eq!(names(&models), ["_none", "_unknown", "real"]);
+        assert_eq!(models.of(Some("real"), false).outcome().errors, 1);
+    }
+
+    #[test]
+    fn past_the_thousandth_all_are_one() {
+        let models = Models::new();
+        for model in 0..LABEL_VALUES_MAX + 5 {
+            models.of(Some(&model.to_string()), true).answered(200, Default::default());
+        }
+        assert_eq!(names(&models).len(), LABEL_VALUES_MAX + 1);
+        assert_eq!(models.of(Some("more"), true).outcome().ok, 5);
+    }
+}
