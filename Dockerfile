@@ -9,8 +9,8 @@ WORKDIR /src
 # The dependencies in a layer of their own: an empty crate with our lock file. It is built anew when that changes. The
 # benches are not built, but Cargo.toml names them.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches/gateway benches/failing \
- && touch benches/hot_path.rs benches/gateway/main.rs benches/failing/main.rs \
+RUN mkdir -p src benches/hot_path benches/gateway benches/failing benches/routing \
+ && for bench in benches/*; do touch "$bench/main.rs"; done \
  && echo '//! Empty.' >src/lib.rs \
  && printf '//! Empty.\nfn main() {}\n' >src/main.rs
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \

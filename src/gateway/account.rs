@@ -87,7 +87,7 @@ pub(super) fn close(ctx: &mut RequestContext) {
         return;
     }
     let spent = spent(ctx);
-    if !ctx.is_metered && spent.source == Source::Estimated {
+    if !ctx.is_metered && spent.source != Source::Reported {
         // Nobody asked for it, and nothing was told.
         return;
     }

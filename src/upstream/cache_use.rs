@@ -39,8 +39,7 @@ impl CacheUse {
         if seen.looks.back().is_none_or(|last| since(last) >= EVERY) {
             seen.looks.push_back((at, prefix));
         }
-        while seen.looks.len() > 1 && seen.looks.front().is_some_and(|first| since(first) > WINDOW)
-        {
+        while seen.looks.get(1).is_some_and(|second| since(second) >= WINDOW) {
             seen.looks.pop_front();
         }
     }

@@ -23,6 +23,7 @@ mod reload;
 mod replay;
 mod responses;
 mod secrets;
+mod seen;
 mod services;
 mod sessions;
 mod simulator;

@@ -24,10 +24,11 @@ use sluice::sim::Simulator;
 use crate::support::{TestGateway, eventually};
 
 /// Probes that tell a node's state soon, so that a test sees what operators see.
-const QUICK: &str = "health: { interval: 20ms, timeout: 2s, unhealthy_after: 2, healthy_after: 2 }";
+pub(crate) const QUICK: &str =
+    "health: { interval: 20ms, timeout: 2s, unhealthy_after: 2, healthy_after: 2 }";
 
 /// `routes.yaml` of one vLLM upstream with these nodes and fields.
-fn upstream(nodes: &[SocketAddr], fields: &str) -> String {
+pub(crate) fn upstream(nodes: &[SocketAddr], fields: &str) -> String {
     let nodes: Vec<String> = nodes.iter().map(|node| format!("'http://{node}'")).collect();
     format!(
         "upstreams:\n  llama: {{ kind: vllm, nodes: [{}], {fields} }}\nroutes:\n  - {{ preset: vllm, upstream: llama }}\n",

@@ -9,6 +9,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
 #![expect(clippy::print_stdout, reason = "a bench tells its figures")]
 
+mod seen;
+
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::Arc;
@@ -99,6 +101,7 @@ fn steps() -> Vec<Step> {
     steps.extend(usage());
     steps.extend(ollama());
     steps.push(access_log(&snapshot));
+    steps.extend(seen::steps());
     steps.extend(tokens());
     steps
 }
@@ -325,7 +328,7 @@ fn tokens() -> Vec<Step> {
     let folder = std::env::var_os("BENCH_MODEL").unwrap_or(own);
     let counter = Arc::new(Counter::load(folder.as_ref()).unwrap());
     let russian = "Шлюз передаёт запросы на узлы, а узлы отвечают токенами. Сколько их будет, заранее не знает никто. ";
-    let text = include_str!("../README.md").to_owned() + &russian.repeat(200);
+    let text = include_str!("../../README.md").to_owned() + &russian.repeat(200);
     let text: Vec<char> = text.chars().collect();
     let message = |at: usize, length: usize| {
         let begin = at * length % (text.len() - length);

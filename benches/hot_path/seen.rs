@@ -1,0 +1,92 @@
+//! What it costs to see requests, and to tell of them.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice::metrics::{KeyReading, KeyTraffic, Metrics, NodeReading, Reading, Tokens, Traffic};
+use sluice::wire::token_events::TokenEvents;
+
+use super::{Step, step};
+
+/// What it takes to see a request and a chunk, and a scrape of all that may be there.
+pub(crate) fn steps() -> Vec<Step> {
+    const CHUNK: &[u8] = b"data: {\"id\":\"chatcmpl-7d1c\",\"object\":\"chat.completion.chunk\",\"created\":1764400000,\"model\":\"llama-3.1-8b\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"logprobs\":null,\"finish_reason\":null,\"token_ids\":null}]}\n\n";
+    let metrics = Arc::new(Metrics::new().unwrap());
+    for model in 0..50 {
+        metrics.of_model(Some(&format!("org/model-{model:02}")), true);
+    }
+    let node = Arc::<Traffic>::default();
+    let key = Arc::<KeyTraffic>::default();
+    let tokens = Tokens { prompt: 900, cached: 400, completion: 120 };
+    let mut events = TokenEvents::of_path("/v1/chat/completions");
+    let (of_chunk, stream) = (node.clone(), metrics.of_model(Some("org/model-07"), true));
+    let request = metrics.clone();
+    let steps = vec![
+        step("seen: a request, by node, model and key", move || {
+            let model = request.of_model(black_box(Some("org/model-07")), true);
+            model.answered(200, black_box(tokens));
+            node.answered(200, black_box(tokens));
+            key.answered(200, black_box(tokens));
+            request.took(black_box(Duration::from_micros(70)));
+        }),
+        step("seen: a chunk of a stream, by node and model", move || {
+            let (came, brought) = (Instant::now(), events.look(black_box(CHUNK), true));
+            for traffic in [&of_chunk, &stream] {
+                traffic.next_tokens(black_box(Duration::from_millis(20)), brought.tokens);
+                traffic.made(brought.tokens);
+            }
+            black_box(came.elapsed());
+        }),
+    ];
+    steps.into_iter().chain([scrape()]).collect()
+}
+
+/// Of 64 nodes, 50 models and 1,000 keys, all of them with traffic.
+fn scrape() -> Step {
+    let metrics = Metrics::new().unwrap();
+    let tokens = Tokens { prompt: 900, cached: 400, completion: 120 };
+    let busy = |traffic: &Traffic| {
+        for status in [200, 400, 502] {
+            traffic.answered(status, tokens);
+        }
+        (1..500).for_each(|n| traffic.first_token(Duration::from_millis(n * 7)));
+        (1..500).for_each(|n| traffic.next_tokens(Duration::from_millis(n), 3));
+    };
+    (0..50).for_each(|n| busy(&metrics.of_model(Some(&format!("org/model-{n:02}")), true)));
+    let node = |n| {
+        let traffic = Arc::<Traffic>::default();
+        busy(&traffic);
+        NodeReading {
+            node: format!("http://gpu-{n:02}.cluster.internal:8000"),
+            state: "up",
+            takes_work: true,
+            in_flight: 12,
+            load_bytes: 120_000,
+            foreign: 1,
+            gauges: Some((12, 3)),
+            kv_cache: Some(0.7),
+            prefix_hits: Some(0.4),
+            traffic,
+        }
+    };
+    let key = |n| {
+        let traffic = Arc::<KeyTraffic>::default();
+        [200, 429].into_iter().for_each(|status| traffic.answered(status, tokens));
+        KeyReading { key: format!("team-of-application-{n:04}"), traffic }
+    };
+    let reading = Reading {
+        nodes: (0..64).map(node).collect(),
+        keys: (0..1_000).map(key).collect(),
+        queued: 0,
+        prefix_bytes: 0,
+    };
+    metrics.read_by(Box::new(move || reading.clone()));
+    let bytes = metrics.render().unwrap().len();
+    step(
+        format!("seen: a scrape of 64 nodes, 50 models, 1,000 keys, {} KB", bytes >> 10),
+        move || {
+            black_box(metrics.render().unwrap().len());
+        },
+    )
+}
