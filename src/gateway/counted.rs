@@ -1,7 +1,5 @@
 //! What is counted of a request that is over: for its upstream, its node, its model and its key.
 
-use std::borrow::Cow;
-
 use super::Gateway;
 use super::access_log::{CLIENT_LEFT, short};
 use super::context::RequestContext;
@@ -36,52 +34,46 @@ impl Gateway {
         if ctx.client_left {
             self.metrics.client_aborts.inc();
         }
+        let (status, tokens) = (told_status(ctx), tokens(ctx));
+        self.note_error(ctx, status);
         let Some(forward) = &ctx.forward else { return };
         self.metrics.took(ctx.own_time.sum());
-        let (status, tokens) = (told_status(ctx), tokens(ctx));
         let has_answer = ctx.answer.status != 0 && ctx.refused.is_none();
         if has_answer {
             forward.route.upstream.metrics.answered(status, ctx.started.elapsed());
         }
-        let node = ctx.place.as_ref().map(|place| &place.node().traffic);
-        if let Some(node) = node {
-            if has_answer {
-                node.answered(status, tokens);
-            }
-            if ctx.client_left {
-                node.aborted();
-            }
-            if ctx.flow.is_none() {
-                node.made(tokens.completion);
-            }
-        }
         let name = forward.model.as_ref().map(short);
         let model = self.metrics.of_model(name.as_ref().map(|name| name.as_str()), status < 400);
         model.answered(status, tokens);
-        if ctx.client_left {
-            model.aborted();
+        let node = ctx.place.as_ref().map(|place| &place.node().traffic);
+        if let Some(node) = node.filter(|_| has_answer) {
+            node.answered(status, tokens);
         }
-        if ctx.flow.is_none() {
-            model.made(tokens.completion);
+        for traffic in node.into_iter().chain([&model]) {
+            if ctx.client_left {
+                traffic.aborted();
+            }
+            if ctx.flow.is_none() {
+                traffic.made(tokens.completion);
+            }
         }
         if let Some(key) = &ctx.key {
             key.traffic.answered(status, tokens);
         }
-        match &ctx.refused {
-            Some(refusal) if status < 400 => {
-                // Its client had the head: it was told in the stream, or cut off.
-                model.failed(Failure::Broken);
-                self.errors.note(ctx, Some(status), (refusal.code(), refusal.message()));
-            }
-            Some(refusal) if status >= 500 => {
-                self.errors.note(ctx, Some(status), (refusal.code(), refusal.message()));
-            }
-            None if status >= 500 => {
-                let message = Cow::Borrowed("The node answered with an error.");
-                self.errors.note(ctx, Some(status), ("status", message));
-            }
-            _ => {}
+        if ctx.refused.is_some() && status < 400 {
+            // Its client had the head: it was told in the stream, or cut off.
+            model.failed(Failure::Broken);
         }
+    }
+
+    /// What went wrong by no fault of the client's.
+    fn note_error(&self, ctx: &RequestContext, status: u16) {
+        let told = match &ctx.refused {
+            Some(refusal) if status < 400 || status >= 500 => (refusal.code(), refusal.message()),
+            None if status >= 500 => ("status", "The node answered with an error.".into()),
+            _ => return,
+        };
+        self.errors.note(ctx, Some(status), told);
     }
 }
 

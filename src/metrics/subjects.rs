@@ -68,7 +68,7 @@ impl Subjects {
         for (_, traffic) in self.0.models.all() {
             traffic.note(now);
         }
-        for node in self.read().nodes {
+        for node in NodeReading::merged(self.read().nodes) {
             node.traffic.note(now);
         }
     }
