@@ -34,7 +34,7 @@ impl KeyReading {
 pub(super) const FAMILIES: [Family<KeyReading>; 3] = [
     Family {
         name: "sluice_key_requests_total",
-        help: "Requests that a node answered, by the name of their key and class of status.",
+        help: "Requests that went to a node, or should have, by the name of their key and class of status.",
         kind: MetricType::COUNTER,
         tell: |key, told| {
             for (class, count) in CLASSES.iter().zip(&key.traffic.totals.answers) {
