@@ -4,8 +4,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice::metrics::{KeyReading, KeyTraffic, Metrics, NodeReading, Reading, Tokens, Traffic};
+use sluice::metrics::{
+    KeyReading, KeyTraffic, Metrics, NodeReading, Reading, Tokens, Traffic, between_tokens,
+};
 use sluice::wire::token_events::TokenEvents;
+use sluice::wire::usage::Tally;
 
 use super::{Step, step};
 
@@ -19,6 +22,7 @@ pub(crate) fn steps() -> Vec<Step> {
     let node = Arc::<Traffic>::default();
     let key = Arc::<KeyTraffic>::default();
     let tokens = Tokens { prompt: 900, cached: 400, completion: 120 };
+    let mut tally = Tally::default();
     let mut events = TokenEvents::of_path("/v1/chat/completions");
     let (of_chunk, stream) = (node.clone(), metrics.of_model(Some("org/model-07"), true));
     let request = metrics.clone();
@@ -32,12 +36,14 @@ pub(crate) fn steps() -> Vec<Step> {
         }),
         step("seen: a chunk of a stream, by node and model", move || {
             let (came, brought) = (Instant::now(), events.look(black_box(CHUNK), true));
+            let each = between_tokens(black_box(Duration::from_millis(20)));
             for traffic in [&of_chunk, &stream] {
-                traffic.next_tokens(black_box(Duration::from_millis(20)), brought.tokens);
+                traffic.next_tokens(each, brought.tokens);
                 traffic.made(brought.tokens);
             }
             black_box(came.elapsed());
         }),
+        step("seen: the usage in a chunk that tells none", move || tally.push(black_box(CHUNK))),
     ];
     steps.into_iter().chain([scrape()]).collect()
 }
@@ -51,7 +57,7 @@ fn scrape() -> Step {
             traffic.answered(status, tokens);
         }
         (1..500).for_each(|n| traffic.first_token(Duration::from_millis(n * 7)));
-        (1..500).for_each(|n| traffic.next_tokens(Duration::from_millis(n), 3));
+        (1..500).for_each(|n| traffic.next_tokens(between_tokens(Duration::from_millis(n)), 3));
     };
     (0..50).for_each(|n| busy(&metrics.of_model(Some(&format!("org/model-{n:02}")), true)));
     let node = |n| {

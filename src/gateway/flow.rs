@@ -7,7 +7,7 @@ use super::Gateway;
 use super::access_log::short;
 use super::context::RequestContext;
 use super::streams::{Shown, Stream};
-use crate::metrics::Traffic;
+use crate::metrics::{Traffic, between_tokens};
 use crate::wire::token_events::TokenEvents;
 
 /// Of one try's answer.
@@ -37,6 +37,7 @@ impl Flow {
             // Those that come together were made one after the other.
             let each = now.saturating_duration_since(last)
                 / u32::try_from(brought.tokens).unwrap_or(u32::MAX);
+            let each = between_tokens(each);
             both.iter().for_each(|traffic| traffic.next_tokens(each, brought.tokens));
         }
         both.iter().for_each(|traffic| traffic.made(brought.tokens));

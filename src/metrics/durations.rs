@@ -53,6 +53,23 @@ impl Scale {
         });
         Self { told, fine: fine.collect() }
     }
+
+    fn find(&self, took: Duration) -> Found {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        Found { part: self.fine.partition_point(|bound| *bound < nanos), nanos }
+    }
+}
+
+/// Where a duration lies: looked up once for all that count it.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    part: usize,
+    nanos: u64,
+}
+
+/// Where a time between tokens lies.
+pub fn between_tokens(each: Duration) -> Found {
+    BETWEEN_TOKENS.find(each)
 }
 
 /// Durations of one kind, of one subject.
@@ -87,14 +104,17 @@ impl Durations {
         Self::on(&OVERHEAD)
     }
 
-    /// It took so long, so many times.
-    pub(super) fn observe(&self, took: Duration, times: u64) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let part = self.scale.fine.partition_point(|bound| *bound < nanos);
-        if let Some(count) = self.counts.get(part) {
+    /// It took so long.
+    pub(super) fn observe(&self, took: Duration) {
+        self.add(self.scale.find(took), 1);
+    }
+
+    /// The same, so many times, where it is known where that lies.
+    pub(super) fn add(&self, found: Found, times: u64) {
+        if let Some(count) = self.counts.get(found.part) {
             count.fetch_add(times, Ordering::Relaxed);
         }
-        self.nanos.fetch_add(nanos.saturating_mul(times), Ordering::Relaxed);
+        self.nanos.fetch_add(found.nanos.saturating_mul(times), Ordering::Relaxed);
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -158,7 +178,7 @@ mod tests {
     fn what_is_told_is_what_was_counted() {
         let durations = Durations::first_token();
         for (took, times) in [(1, 1), (90, 1), (100, 2), (101, 1), (3_000_000, 1)] {
-            durations.observe(millis(took), times);
+            durations.add(FIRST_TOKEN.find(millis(took)), times);
         }
         let histogram = durations.histogram();
         let told: Vec<_> = histogram
@@ -179,12 +199,12 @@ mod tests {
     fn percentiles_lie_where_durations_do() {
         let durations = Durations::first_token();
         assert_eq!(durations.percentile(&durations.counts(), 0.5), None);
-        (1..=1_000).for_each(|took| durations.observe(millis(took), 1));
+        (1..=1_000).for_each(|took| durations.observe(millis(took)));
         for (part, truth) in [(0.01, 10.0), (0.5, 500.0), (0.99, 990.0), (1.0, 1_000.0)] {
             let told = durations.percentile(&durations.counts(), part).unwrap();
             assert!((told - truth).abs() < truth / 10.0, "{part}: {told}");
         }
-        durations.observe(Duration::from_secs(10_000), 100_000);
+        durations.add(FIRST_TOKEN.find(Duration::from_secs(10_000)), 100_000);
         assert_eq!(durations.percentile(&durations.counts(), 0.5), Some(2_560_000.0));
     }
 }

@@ -25,7 +25,7 @@ impl Overhead {
     }
 
     pub(super) fn observe(&self, own: Duration) {
-        self.0.0.observe(own, 1);
+        self.0.0.observe(own);
     }
 }
 

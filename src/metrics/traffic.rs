@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Failure;
-use super::durations::Durations;
+use super::durations::{Durations, Found};
 use super::past::{Past, Recent, Sample};
 
 /// Classes of status: 1xx to 5xx.
@@ -139,12 +139,12 @@ impl Traffic {
 
     /// The first token of a stream came.
     pub fn first_token(&self, took: Duration) {
-        self.first_token.observe(took, 1);
+        self.first_token.observe(took);
     }
 
-    /// More tokens of a stream came, so long after each other.
-    pub fn next_tokens(&self, each: Duration, tokens: u64) {
-        self.between_tokens.observe(each, tokens);
+    /// More tokens of a stream came, each so long after the one before.
+    pub fn next_tokens(&self, each: Found, tokens: u64) {
+        self.between_tokens.add(each, tokens);
     }
 
     /// Something came of some request.
