@@ -7,22 +7,14 @@ simulator's (or the SDK's), a failure in the first alone is the gateway's.
 import contextlib
 import os
 import re
-import socket
-import subprocess
-import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 
 import anthropic
 import openai
 import pytest
 
-BINARY = Path(
-    os.environ.get("SLUICE_BIN", Path(__file__).parents[2] / "target/debug/sluice")
-)
-READY_WITHIN_S = 30
+from processes import free_port, need_binary, running
 
 # Variables of the environment that the clients read.
 FOREIGN = re.compile("^(OPENAI|ANTHROPIC|LANGCHAIN|LANGSMITH)_|_PROXY$", re.IGNORECASE)
@@ -103,52 +95,7 @@ def pytest_sessionstart():
     for name in list(os.environ):
         if FOREIGN.search(name):
             del os.environ[name]
-    if not BINARY.is_file():
-        pytest.exit(f"{BINARY} is missing: run `cargo build`, or name another one in SLUICE_BIN", 1)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-@contextlib.contextmanager
-def running(log, ready_url, *arguments, **environment):
-    """`sluice ARGUMENTS…`, from the moment that it is ready, in an environment without this machine's settings."""
-    environment |= {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            [BINARY, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        ) as process,
-    ):
-        try:
-            deadline = time.monotonic() + READY_WITHIN_S
-            while not answers(ready_url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    command = " ".join(arguments)
-                    pytest.exit(f"`sluice {command}` does not answer {ready_url}:\n{log.read_text()}", 1)
-                time.sleep(0.02)
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    need_binary()
 
 
 @contextlib.contextmanager

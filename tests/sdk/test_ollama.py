@@ -4,7 +4,7 @@ import ollama
 import openai
 import pytest
 
-from conftest import free_port, running
+from processes import free_port, running
 
 MODEL, THINKER, EMBEDDER = "llama3.2:3b", "qwen3:8b", "nomic-embed-text"
 QUESTION = [{"role": "user", "content": "Say something."}]

@@ -5,7 +5,8 @@ import pytest
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
-from conftest import KEY, Target, free_port, running
+from conftest import KEY, Target
+from processes import free_port, running
 
 MODEL = "qwen3:8b"  # the simulator's models of that name think
 MESSAGES = [{"role": "user", "content": "Hi"}]

@@ -5,7 +5,8 @@ import json
 import httpx
 import pytest
 
-from conftest import NODE_KEY, MODEL, free_port, running
+from conftest import NODE_KEY, MODEL
+from processes import free_port, running
 
 
 @pytest.fixture(scope="module")
