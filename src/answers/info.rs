@@ -20,6 +20,9 @@ pub fn about(sessions: bool) -> Answer {
         "/health",
         "/livez",
         "/readyz",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
     ];
     endpoints.extend(OF_SESSIONS.iter().filter(|_| sessions));
     let body = json!({

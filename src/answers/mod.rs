@@ -2,6 +2,7 @@
 
 pub mod authz;
 pub mod chats;
+pub mod docs;
 pub mod health;
 pub mod info;
 pub mod models;

@@ -10,7 +10,7 @@ use super::admit::twice;
 use super::context::RequestContext;
 use super::reply::Stop;
 use crate::access::keys::{self, Key};
-use crate::answers::{info, models};
+use crate::answers::{docs, info, models};
 use crate::refusal::Refusal;
 use crate::wire::{paths, query};
 
@@ -55,7 +55,14 @@ impl Gateway {
                     None => ctx.snapshot.health.report(&self.client).await.short(),
                 }
             }
-            _ => return Ok(()),
+            "/openapi.json" => {
+                let snapshot = &ctx.snapshot;
+                snapshot.document.answer(&snapshot.table, self.sessions.is_some(), &request.headers)
+            }
+            _ => match docs::page(path, &request.headers) {
+                Some(answer) => answer,
+                None => return Ok(()),
+            },
         };
         Err(Stop::Answer(answer))
     }

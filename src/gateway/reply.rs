@@ -89,7 +89,8 @@ pub(super) async fn send(
     if !answer.body.is_empty() && !told {
         head.insert_header(header::CONTENT_TYPE, "application/json")?;
     }
-    if answer.status != http::StatusCode::NO_CONTENT {
+    // A 304 has the length of what it stands for, or none.
+    if ![http::StatusCode::NO_CONTENT, http::StatusCode::NOT_MODIFIED].contains(&answer.status) {
         head.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
     }
     for (name, value) in answer.headers {

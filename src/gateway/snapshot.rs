@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access::keys::KeyStore;
+use crate::answers::docs::Document;
 use crate::answers::health::Health;
 use crate::config::{Config, Kind};
 use crate::metrics::Metrics;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub keys: KeyStore,
     /// Who is asked for `GET /health`.
     pub health: Health,
+    /// What all of it looks like to clients.
+    pub document: Document,
 }
 
 impl Snapshot {
@@ -63,6 +66,7 @@ impl Snapshot {
             health: Health::new(&table, &upstreams),
             choices: Choices { aliases, fallbacks, default },
             keys: KeyStore::new(&config.keys, before.map(|before| &before.keys)),
+            document: Document::default(),
             table,
             upstreams,
         })

@@ -117,6 +117,15 @@ impl RouteTable {
         }
     }
 
+    /// Every path as configured, with its methods.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, Vec<&Method>)> {
+        self.entries.iter().filter_map(|entry| {
+            let (_, routes) = entry.methods.first()?;
+            let methods = entry.methods.iter().map(|(method, _)| method);
+            Some((routes.first()?.path.as_str(), methods.collect()))
+        })
+    }
+
     /// Every route of `GET path`: what the in-process answers of that path ask (SPEC 5.2).
     pub fn asked_at(&self, path: &str) -> &[Arc<Route>] {
         match self.find(&Method::GET, path) {
@@ -231,7 +240,7 @@ fn parameters_of(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// `path` with its parameters numbered: two routes that differ in names only share an entry.
-fn shape_of(path: &str) -> String {
+pub fn shape_of(path: &str) -> String {
     let mut number = 0;
     let segment = |segment: &str| {
         if is_parameter(segment) {

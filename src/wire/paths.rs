@@ -64,8 +64,23 @@ fn find_ambiguity(method: &Method, path: &[u8]) -> Result<(), Ambiguous> {
 }
 
 /// Paths that the gateway answers itself, to GET alone.
-pub const ANSWERED_HERE: [&str; 7] =
-    ["/", "/health", AUTHZ, "/livez", "/readyz", "/v1/llm/models", "/v1/models"];
+pub const ANSWERED_HERE: [&str; 15] = [
+    "/",
+    "/docs",
+    "/docs/init.js",
+    "/docs/redoc-init.js",
+    "/docs/redoc.standalone.js",
+    "/docs/swagger-ui-bundle.js",
+    "/docs/swagger-ui.css",
+    "/health",
+    AUTHZ,
+    "/livez",
+    "/openapi.json",
+    "/readyz",
+    "/redoc",
+    "/v1/llm/models",
+    "/v1/models",
+];
 
 /// What a proxy before the gateway asks about each request (SPEC 5.4).
 pub const AUTHZ: &str = "/internal/authz";
@@ -76,11 +91,11 @@ pub fn answered_here(path: &str) -> bool {
 }
 
 /// Of those, the ones that need no key.
-const OPEN: [&str; 3] = ["/", "/livez", "/readyz"];
+const OPEN: [&str; 6] = ["/", "/docs", "/livez", "/openapi.json", "/readyz", "/redoc"];
 
 /// True for paths that the gateway answers to everybody.
 pub fn open(path: &str) -> bool {
-    OPEN.contains(&path)
+    OPEN.contains(&path) || path.starts_with("/docs/")
 }
 
 /// What is in the body of a request.
