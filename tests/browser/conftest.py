@@ -15,14 +15,15 @@ from subprocess import Popen
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from processes import free_port, need_binary, running
 
 SCREENSHOTS = Path(__file__).parents[2] / ".cache/screenshots"
 
 # For whatever the browser waits for.
-PATIENCE_MS = 10_000
+PATIENCE_MS = 15_000
+expect.set_options(timeout=PATIENCE_MS)
 
 KEY, ADMIN_KEY, NODE_KEY = "sk-team-a", "sk-operator", "sk-node"
 MODEL = "sim-llama"

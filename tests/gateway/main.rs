@@ -16,6 +16,7 @@ mod life;
 mod names;
 mod nginx;
 mod nodes;
+mod openapi;
 mod operating;
 mod paths;
 mod quota;

@@ -126,7 +126,7 @@ fn unknown(path: &str) -> Value {
     let parameters = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let parameter = |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
     json!({
-        "tags": ["Other routes"],
+        "tags": ["Others"],
         "summary": "Passed on to a node",
         "parameters": parameters.map(parameter).collect::<Vec<_>>(),
         "responses": { "200": { "description": "What the node answers.", "content": { "*/*": {} } } },
