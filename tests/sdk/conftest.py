@@ -99,12 +99,12 @@ def pytest_sessionstart():
 
 
 @contextlib.contextmanager
-def node(log, port, *models, first_token):
+def node(log, port, *models, first_token, more=()):
     address = f"127.0.0.1:{port}"
     names = [word for model in models for word in ("--model", model)]
     delays = ["--first-token", first_token, "--token-delay", "2ms", "--tokens", "12"]
     with running(
-        log, f"http://{address}/health", "sim", "--listen", address, "--api-key", NODE_KEY, *names, *delays
+        log, f"http://{address}/health", "sim", "--listen", address, "--api-key", NODE_KEY, *names, *delays, *more
     ):
         yield Target(f"http://{address}", NODE_KEY)
 

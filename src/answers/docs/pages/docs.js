@@ -3,7 +3,6 @@ document.body.style.margin = "0";
 SwaggerUIBundle({
   dom_id: "#docs",
   url: "openapi.json",
-  deepLinking: true,
   displayRequestDuration: true,
   persistAuthorization: true,
   tryItOutEnabled: true,
