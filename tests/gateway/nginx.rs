@@ -135,6 +135,17 @@ async fn bring(gateway: &TestGateway, key: &str, pass: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_key_needs_none_behind_nginx() {
+    let node = node(&["m"]).await;
+    let gateway = gateway(&node).await;
+    let nginx = Nginx::before(gateway.addr).await;
+    for path in ["/", "/health", "/docs", "/docs/init.js", "/redoc", "/openapi.json"] {
+        let reply = send(nginx.client.get(nginx.url(path))).await;
+        assert_eq!(reply.status(), 200, "{path}: {}", nginx.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn d8_nginx_asks_before_each_request_and_each_is_counted_once() {
     let node = node(&["m"]).await;
     let gateway = gateway(&node).await;

@@ -158,6 +158,7 @@ async fn what_a_configuration_does_not_have_is_left_out_and_what_it_adds_is_ther
     let file = &before["paths"]["/files/{file_id}"];
     assert_eq!(file["get"]["parameters"][0]["name"], "file_id");
     assert_eq!(file["put"]["responses"]["401"]["$ref"], "#/components/responses/401");
+    assert!(file["put"]["requestBody"].is_object() && file["get"]["requestBody"].is_null());
     let response = before["paths"]["/v1/responses/{response_id}"].as_object().unwrap();
     assert_eq!(response.keys().collect::<Vec<_>>(), ["delete", "get"]);
 

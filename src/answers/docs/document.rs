@@ -78,7 +78,7 @@ fn of(table: &RouteTable, sessions: bool) -> Value {
             }
             let operation = known.get(path).and_then(|methods| methods.get(name)).cloned();
             let item = items.entry(path).or_insert_with(|| json!({}));
-            item[name] = routed(operation.unwrap_or_else(|| unknown(path)), path);
+            item[name] = routed(operation.unwrap_or_else(|| unknown(&method, path)), path);
         }
     }
     document["paths"] = items.into();
@@ -122,13 +122,17 @@ fn routed(mut operation: Value, path: &str) -> Value {
 }
 
 /// A route to what is not known here.
-fn unknown(path: &str) -> Value {
+fn unknown(method: &Method, path: &str) -> Value {
     let parameters = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let parameter = |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
-    json!({
+    let mut operation = json!({
         "tags": ["Others"],
         "summary": "Passed on to a node",
         "parameters": parameters.map(parameter).collect::<Vec<_>>(),
         "responses": { "200": { "description": "What the node answers.", "content": { "*/*": {} } } },
-    })
+    });
+    if ![Method::GET, Method::DELETE].contains(method) {
+        operation["requestBody"] = json!({ "content": { "application/json": {}, "*/*": {} } });
+    }
+    operation
 }

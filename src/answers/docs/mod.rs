@@ -9,7 +9,7 @@ use std::io::Read;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use flate2::read::GzDecoder;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use ring::digest::{SHA256, digest};
 
 use super::Answer;
@@ -106,11 +106,10 @@ fn answer(headers: &HeaderMap, body: Bytes, sum: &str, content_type: &'static st
                 ..Answer::json(StatusCode::OK, body)
             },
         };
-    let own: [(HeaderName, HeaderValue); 2] = [
-        (header::CACHE_CONTROL, CACHED),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    ];
-    answer.headers.extend(own);
+    let nosniff = HeaderValue::from_static("nosniff");
+    answer
+        .headers
+        .extend([(header::CACHE_CONTROL, CACHED), (header::X_CONTENT_TYPE_OPTIONS, nosniff)]);
     // Hexadecimal digits.
     answer.headers.extend(HeaderValue::from_str(&tag).map(|tag| (header::ETAG, tag)));
     answer

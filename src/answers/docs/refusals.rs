@@ -30,10 +30,10 @@ const OF_NODES: [u16; 3] = [400, 404, 500];
 /// The id in examples.
 const REQUEST_ID: &str = "0199d5a1c2f47d3e8b6a5f4e3d2c1b0a";
 
-/// What a key may ask for in an example, of the limits that the default of no setting is.
+/// What the key of an example may ask for.
 const REQUESTS_MAX: u32 = 600;
 
-/// The default of `max_body_bytes`.
+/// The limit of a body in an example: the default.
 const BODY_BYTES: usize = 100 << 20;
 
 /// `components.responses`: by status, and of [`Dialect::Anthropic`] by `anthropic.` and the status.
