@@ -1,5 +1,6 @@
 //! Who may come in, to what, and how often.
 
+pub mod attempts;
 pub mod clock;
 pub mod keys;
 pub mod limits;

@@ -1,7 +1,6 @@
 //! Chat sessions (SPEC 8): what was said, who may go on with it, where it is kept, and how much of it fits a prompt, whose tokens are
 //! counted as its node does.
 
-pub mod attempts;
 mod content;
 pub mod counting;
 mod folder;

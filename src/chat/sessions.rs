@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempts::Attempts;
 use super::counting::Counting;
 use super::store::Store;
+use crate::access::attempts::Attempts;
 use crate::metrics::SessionMetrics;
 use crate::names::ModelName;
 

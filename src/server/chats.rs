@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 
 use super::{CannotStart, redis_client};
-use crate::chat::attempts::Attempts;
+use crate::access::attempts::Attempts;
 use crate::chat::counting::Counting;
 use crate::chat::memory::{Bounds, Memory};
 use crate::chat::sessions::Sessions;
