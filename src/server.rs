@@ -32,7 +32,7 @@ use crate::access::keys::Fingerprints;
 use crate::access::passes::Passes;
 use crate::access::redis::{self, Redis};
 use crate::access::store::{Memory, Shared, Store};
-use crate::admin::{Admin, Seen};
+use crate::admin::{Admin, Entrance, Seen};
 use crate::chat::sessions::Sessions;
 use crate::chat::tokens::Unusable;
 use crate::config::{RedisUrl, Settings, Source, StoreKind, authorities, secret};
@@ -212,7 +212,7 @@ impl Server {
             began: Instant::now(),
             failed_reload: reloader.failed(),
             seen,
-            local: admin.local_addr()?.ip().is_loopback(),
+            entrance: Entrance::new(admin.local_addr()?, settings.metrics_key.clone()),
         });
         serve(&mut tasks, Service::new("admin".to_owned(), app), admin, stopping)?;
         tasks.spawn(pool.watch());

@@ -202,6 +202,11 @@ impl KeyStore {
         (same && key.holds(now)).then_some(key)
     }
 
+    /// The key that was found before, as it is now: none where it is gone, or has expired.
+    pub fn again(&self, known: &Key, now: SystemTime) -> Option<&Arc<Key>> {
+        self.keys.get(&known.sha256).filter(|key| key.holds(now))
+    }
+
     /// The key of that name, whether it has expired or not.
     pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
         self.keys.values().find(|key| key.name.as_str() == name)

@@ -1,19 +1,24 @@
-//! The operators' listener: metrics, the state of nodes, drain and undrain; on an address of its own, never on the public
+//! The operators' listener: the status page, metrics, drain and undrain; on an address of its own, never on the public
 //! port.
 
+mod answer;
 mod entrance;
+mod form;
+mod login;
+mod page;
 mod status;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
+use pingora::http::RequestHeader;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 
-use crate::access::keys;
 use crate::access::store::Store;
 use crate::chat::sessions::Sessions;
 use crate::gateway::{Drain, RecentErrors, Snapshot, Streams};
@@ -21,14 +26,30 @@ use crate::metrics::Metrics;
 use crate::reload::Failed;
 use crate::upstream::node::Registry;
 use crate::wire::query;
+use answer::{Answer, TEXT};
+pub use entrance::Entrance;
+use entrance::{Stranger, Visitor};
+use form::Form;
 use status::{Sources, Status};
 
 /// Prometheus' text format (prometheus.io, "Exposition formats").
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const TEXT: &str = "text/plain; charset=utf-8";
-
-const JSON: &str = "application/json";
+/// What there is, and by which methods.
+const PATHS: [(&str, &str); 12] = [
+    ("/", "GET, HEAD"),
+    ("/style.css", "GET, HEAD"),
+    ("/app.js", "GET, HEAD"),
+    ("/icon.svg", "GET, HEAD"),
+    ("/metrics", "GET, HEAD"),
+    ("/livez", "GET, HEAD"),
+    ("/api/status", "GET, HEAD"),
+    ("/api/nodes/drain", "POST"),
+    ("/api/nodes/undrain", "POST"),
+    ("/login", "POST"),
+    ("/logout", "POST"),
+    ("/nodes", "POST"),
+];
 
 /// Answers operators.
 pub struct Admin {
@@ -44,8 +65,8 @@ pub struct Admin {
     pub failed_reload: Failed,
     /// What became of requests.
     pub seen: Seen,
-    /// The listener can be reached from this machine alone: no key is asked for.
-    pub local: bool,
+    /// Who may come in.
+    pub entrance: Entrance,
 }
 
 /// What became of requests.
@@ -62,63 +83,128 @@ pub struct Seen {
     pub sessions: Option<Arc<Sessions>>,
 }
 
-/// Status, content type, body.
-type Answer = (StatusCode, &'static str, Vec<u8>);
-
 impl Admin {
-    fn answer(&self, method: &Method, uri: &http::Uri, headers: &HeaderMap) -> Answer {
-        match (uri.path(), method) {
-            ("/metrics", &Method::GET) => match self.seen.metrics.render() {
-                Ok(text) => (StatusCode::OK, EXPOSITION, text),
-                Err(error) => {
-                    log::error!("the metrics cannot be written: {error}");
-                    (StatusCode::INTERNAL_SERVER_ERROR, TEXT, Vec::new())
+    async fn answer(&self, session: &mut ServerSession) -> Answer {
+        let request = session.req_header();
+        let Some((path, allow)) = PATHS.iter().find(|(path, _)| *path == request.uri.path()) else {
+            let paths = PATHS.map(|(path, methods)| format!("{methods} {path}\n")).concat();
+            return Answer::new(StatusCode::NOT_FOUND, TEXT, paths.into_bytes());
+        };
+        if !allow.split(", ").any(|method| method == request.method) {
+            return Answer::error(StatusCode::METHOD_NOT_ALLOWED, allow)
+                .with(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        match *path {
+            "/" => self.page(request),
+            "/style.css" => Answer::asset(&page::STYLE),
+            "/app.js" => Answer::asset(&page::SCRIPT),
+            "/icon.svg" => Answer::asset(&page::ICON),
+            "/metrics" => self.exposition(request),
+            "/livez" => Answer::new(StatusCode::OK, TEXT, b"ok\n".to_vec()),
+            "/api/status" => self.let_in(request, |_| self.json()),
+            "/api/nodes/drain" => self.let_in(request, |who| self.ordered(request, true, who)),
+            "/api/nodes/undrain" => self.let_in(request, |who| self.ordered(request, false, who)),
+            _ => self.form(session).await,
+        }
+    }
+
+    /// What the page's forms ask for. Who has no script sees the answer.
+    async fn form(&self, session: &mut ServerSession) -> Answer {
+        let read = form::read(session).await;
+        let request = session.req_header();
+        let form = match read {
+            Ok(form) => form,
+            Err(unread) => return told(unread.status(), unread.message()),
+        };
+        match request.uri.path() {
+            "/login" => self.login(session, &form),
+            "/logout" => {
+                if let Err(stranger) = self.entrance.own_page(&request.method, &request.headers) {
+                    return told(stranger.status(), stranger.message());
                 }
-            },
-            ("/livez", &Method::GET) => (StatusCode::OK, TEXT, b"ok\n".to_vec()),
-            ("/api/status", &Method::GET) => self.let_in(headers, || self.status()),
-            ("/api/nodes/drain", &Method::POST) => {
-                self.let_in(headers, || self.drain(uri.query(), true))
+                self.entrance.logout(&request.headers);
+                Answer::to_the_page()
+                    .with(header::SET_COOKIE, HeaderValue::from_static(login::FORGET))
             }
-            ("/api/nodes/undrain", &Method::POST) => {
-                self.let_in(headers, || self.drain(uri.query(), false))
-            }
-            ("/metrics" | "/livez" | "/api/status", _) => error(StatusCode::METHOD_NOT_ALLOWED, "GET"),
-            ("/api/nodes/drain" | "/api/nodes/undrain", _) => {
-                error(StatusCode::METHOD_NOT_ALLOWED, "POST")
-            }
-            _ => (
-                StatusCode::NOT_FOUND,
-                TEXT,
-                b"GET /metrics\nGET /api/status\nPOST /api/nodes/drain?node=URL\nPOST /api/nodes/undrain?node=URL\n"
-                    .to_vec(),
-            ),
+            _ => self.button(request, &form),
         }
     }
 
-    /// The answer of `inside` for those who may have it: with a key of scope `admin`, or on this machine; and never for the
-    /// page of another origin.
-    fn let_in(&self, headers: &HeaderMap, inside: impl FnOnce() -> Answer) -> Answer {
-        if !entrance::is_own_page(headers) {
-            return error(StatusCode::FORBIDDEN, "a page of another origin may not ask here");
-        }
-        if self.local {
-            return match entrance::is_local_name(headers) {
-                true => inside(),
-                false => error(StatusCode::FORBIDDEN, "the Host is not a name of this machine"),
-            };
-        }
-        let live = self.live.load();
-        let presented = keys::presented(headers).ok().flatten();
-        let key = presented.and_then(|key| live.keys.find(key, SystemTime::now()));
-        match key {
-            Some(key) if key.admin => inside(),
-            Some(_) => error(StatusCode::FORBIDDEN, "the key has no scope `admin`"),
-            None => error(StatusCode::UNAUTHORIZED, "a key of scope `admin` is needed"),
+    fn page(&self, request: &RequestHeader) -> Answer {
+        match self.visitor(request) {
+            Ok(who) => Answer::html(StatusCode::OK, page::page(&self.status(), &who)),
+            Err(Stranger::NoKey) => Answer::html(StatusCode::UNAUTHORIZED, page::login(None)),
+            Err(stranger) => told(stranger.status(), stranger.message()),
         }
     }
 
-    fn status(&self) -> Answer {
+    fn login(&self, session: &ServerSession, form: &Form) -> Answer {
+        let request = session.req_header();
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let key = form.field("key").unwrap_or_default();
+        let own = self.entrance.own_page(&request.method, &request.headers);
+        let begun = own.and_then(|()| self.entrance.login(&key, address, &self.live.load().keys));
+        match begun {
+            Ok(cookie) => Answer::to_the_page().with(header::SET_COOKIE, cookie),
+            Err(stranger) => {
+                let page = page::login(Some(stranger.message()));
+                let answer = Answer::html(stranger.status(), page);
+                match stranger {
+                    Stranger::MustWait(wait) => {
+                        answer.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))
+                    }
+                    _ => answer,
+                }
+            }
+        }
+    }
+
+    /// The buttons of nodes: `drain` or `undrain` with the node's URL.
+    fn button(&self, request: &RequestHeader, form: &Form) -> Answer {
+        let who = match self.visitor(request) {
+            Ok(who) => who,
+            Err(stranger) => return told(stranger.status(), stranger.message()),
+        };
+        let (drain, undrain) = (form.field("drain"), form.field("undrain"));
+        let is_drain = drain.is_some();
+        let done = match drain.xor(undrain) {
+            Some(node) => self.drain(&node, is_drain, &who),
+            None => return told(StatusCode::BAD_REQUEST, "name a node to drain or undrain"),
+        };
+        match done {
+            true => Answer::to_the_page(),
+            false => told(StatusCode::NOT_FOUND, NO_NODE),
+        }
+    }
+
+    fn exposition(&self, request: &RequestHeader) -> Answer {
+        if !self.entrance.opens_metrics(&request.headers) {
+            return Answer::error(StatusCode::UNAUTHORIZED, "the metrics_key is needed")
+                .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        match self.seen.metrics.render() {
+            Ok(text) => Answer::new(StatusCode::OK, EXPOSITION, text),
+            Err(error) => {
+                log::error!("the metrics cannot be written: {error}");
+                Answer::new(StatusCode::INTERNAL_SERVER_ERROR, TEXT, Vec::new())
+            }
+        }
+    }
+
+    fn visitor(&self, request: &RequestHeader) -> Result<Visitor, Stranger> {
+        self.entrance.visitor((&request.method, &request.headers), &self.live.load().keys)
+    }
+
+    /// The answer of `inside` for those who may have it.
+    fn let_in(&self, request: &RequestHeader, inside: impl FnOnce(&Visitor) -> Answer) -> Answer {
+        match self.visitor(request) {
+            Ok(who) => inside(&who),
+            Err(stranger) => Answer::error(stranger.status(), stranger.message()),
+        }
+    }
+
+    fn status(&self) -> Status {
         let failed_reload = self.failed_reload.load();
         let sources = Sources {
             snapshot: &self.live.load(),
@@ -127,50 +213,53 @@ impl Admin {
             failed_reload: failed_reload.as_deref(),
             seen: &self.seen,
         };
-        let status = Status::of(&sources, Instant::now());
-        // Texts and numbers always have a JSON form.
-        (StatusCode::OK, JSON, serde_json::to_vec(&status).unwrap_or_default())
+        Status::of(&sources, Instant::now())
     }
 
-    /// Takes a node out of work, or back.
-    fn drain(&self, asked: Option<&str>, yes: bool) -> Answer {
-        let named = query::take(asked, "node=").ok().and_then(|taken| query::decoded(taken.1?));
-        let Some(named) = named else {
-            return error(StatusCode::BAD_REQUEST, "name a node with `?node=URL`");
+    fn json(&self) -> Answer {
+        // Texts and numbers always have a JSON form.
+        Answer::json(serde_json::to_vec(&self.status()).unwrap_or_default())
+    }
+
+    /// Drain and undrain for scripts: the node stands in the query.
+    fn ordered(&self, request: &RequestHeader, yes: bool, who: &Visitor) -> Answer {
+        let named = query::take(request.uri.query(), "node=").ok();
+        let Some(named) = named.and_then(|taken| query::decoded(taken.1?)) else {
+            return Answer::error(StatusCode::BAD_REQUEST, "name a node with `?node=URL`");
         };
-        let nodes = self.registry.nodes();
-        let found: Vec<_> = nodes.iter().filter(|node| node.is_called(&named)).collect();
-        if found.is_empty() {
-            return error(StatusCode::NOT_FOUND, "there is no such node");
+        match self.drain(&named, yes, who) {
+            true => self.json(),
+            false => Answer::error(StatusCode::NOT_FOUND, NO_NODE),
         }
-        for node in found {
+    }
+
+    /// Takes a node out of work, or back; false where there is none of that name.
+    fn drain(&self, named: &str, yes: bool, who: &Visitor) -> bool {
+        let nodes = self.registry.nodes();
+        let mut found = false;
+        for node in nodes.iter().filter(|node| node.is_called(named)) {
+            found = true;
             if node.health.drain(yes, Instant::now()) {
                 let what = if yes { "drained: it gets no new work" } else { "gets work again" };
-                log::info!("node {} {what}, as an operator asked", node.id);
+                log::info!("node {} {what}, as {who} asked", node.id);
             }
         }
-        self.status()
+        found
     }
 }
 
-fn error(status: StatusCode, message: &str) -> Answer {
-    let body = serde_json::json!({ "error": { "message": message } });
-    (status, JSON, body.to_string().into_bytes())
+const NO_NODE: &str = "there is no such node";
+
+/// A page that says why not.
+fn told(status: StatusCode, message: &str) -> Answer {
+    Answer::html(status, page::told(message))
 }
 
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let answer = self.answer(session).await;
         let request = session.req_header();
-        let (status, content_type, body) =
-            self.answer(&request.method, &request.uri, &request.headers);
-        let length = http::HeaderValue::from(body.len());
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
-        headers.insert(header::CONTENT_LENGTH, length);
-        headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-        response
+        answer.finish(&request.method, &request.headers)
     }
 }

@@ -48,7 +48,7 @@ pub use load::{KEYS_FILE, ROUTES_FILE, Source, Texts, load, parse};
 pub use places::Places;
 pub use problem::{Location, Origin, Problem, Problems};
 pub use report::nearest;
-pub use setting_values::{CorsOrigins, LogFormat, OnStoreError, RedisUrl, StoreKind};
+pub use setting_values::{CorsOrigins, LogFormat, MetricsKey, OnStoreError, RedisUrl, StoreKind};
 pub use settings::{SETTINGS, Setting, Settings, SettingsArgs, settings_table};
 pub use upstreams::{ReadFile, with_defaults};
 

@@ -91,6 +91,23 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
+/// What opens `/metrics`. Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MetricsKey(String);
+
+impl MetricsKey {
+    /// The text: to compare with.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for MetricsKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MetricsKey(***)")
+    }
+}
+
 /// An IP address and a port.
 pub(super) fn address(given: &Given) -> Result<SocketAddr, Fault> {
     let text = match given.text.strip_prefix("localhost:") {
@@ -246,6 +263,14 @@ pub(super) fn redis_url(given: &Given) -> Result<Option<RedisUrl>, Fault> {
             "this is no address of a Redis",
             "write it as `redis://:password@host:6379/0`, `rediss://` for TLS; `%` codes for `/`, `@`, `#` and the like in the password",
         )),
+    }
+}
+
+/// A key as a header can carry it, or nothing.
+pub(super) fn metrics_key(given: &Given) -> Result<Option<MetricsKey>, Fault> {
+    match given.text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text(given)?.map(MetricsKey)),
+        false => Err("a key is made of visible ASCII characters without spaces".into()),
     }
 }
 

@@ -15,11 +15,11 @@ use super::raw::Written;
 use super::report::Fault;
 use super::secret;
 use super::setting_values::{
-    self as read, CorsOrigins, LogFormat, OnStoreError, RedisUrl, StoreKind,
+    self as read, CorsOrigins, LogFormat, MetricsKey, OnStoreError, RedisUrl, StoreKind,
 };
 
-/// Settings whose values may hold a password: they are never shown.
-pub(super) const SECRETS: [&str; 1] = ["redis_url"];
+/// Settings whose values are, or may hold, a password: they are never shown.
+pub(super) const SECRETS: [&str; 2] = ["redis_url", "metrics_key"];
 
 /// Who sets one of them wants sessions, as the service that had these alone (SPEC 8).
 const SESSION_SETTINGS: [&str; 3] = ["session_model", "max_context_tokens", "session_ttl"];
@@ -126,6 +126,8 @@ settings! {
     listen: SocketAddr = "127.0.0.1:8080", read::address, legacy "HOST, PORT";
     /// Where operators connect: metrics, the state of nodes, drain and undrain.
     admin_listen: SocketAddr = "127.0.0.1:9464", read::address;
+    /// The key that `/metrics` of `admin_listen` asks for, as `Authorization: Bearer`; none: it is open.
+    metrics_key: Option<MetricsKey> = "", read::metrics_key;
     /// Worker threads; 0 for one per core.
     threads: usize = "0", read::threads;
     /// The longest timeout that a request may ask for.

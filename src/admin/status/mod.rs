@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-pub(super) use nodes::{ModelStatus, UpstreamStatus};
+pub(super) use nodes::{Answers, ModelStatus, NodeStatus, UpstreamStatus};
 pub(super) use past::{Line, Percentiles};
-pub(super) use people::{ErrorStatus, KeyStatus, SessionsStatus, StoreStatus, StreamStatus};
+pub(super) use people::{
+    ErrorStatus, KeyStatus, LimitStatus, SessionsStatus, StoreStatus, StreamStatus,
+};
 
 use past::{short, short_line};
 

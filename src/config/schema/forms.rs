@@ -18,7 +18,9 @@ use super::super::defaults::{
     PROBES_MAX, QUEUE_MAX, REPLICAS_MAX,
 };
 use super::super::raw::{RawHealth, RawProbe, Written};
-use super::super::setting_values::{CorsOrigins, LogFormat, OnStoreError, RedisUrl, StoreKind};
+use super::super::setting_values::{
+    CorsOrigins, LogFormat, MetricsKey, OnStoreError, RedisUrl, StoreKind,
+};
 
 /// A text with a variable in it.
 const VARIABLE: &str = r"\$\{";
@@ -185,6 +187,7 @@ settings! {
     OnStoreError = words(&["local", "allow", "deny"]);
     NonZeroU32 = number(1, Some(REPLICAS_MAX));
     Option<RedisUrl> = pattern("^rediss?://");
+    Option<MetricsKey> = pattern("^[!-~]+$");
     bool = json_schema!({ "anyOf": [
         { "type": "boolean" },
         { "enum": ["on", "off", "true", "false"] },

@@ -220,6 +220,23 @@ fn limits_in_redis_need_an_address_that_nobody_is_shown() {
 }
 
 #[test]
+fn the_metrics_key_is_told_to_nobody() {
+    let found = with(&[("SLUICE_METRICS_KEY", "hunter2")], Some("metrics_key: other\n"));
+    assert_eq!(found.metrics_key.as_ref().unwrap().secret(), "hunter2");
+    assert!(!format!("{found:?}").contains("hunter"));
+    assert_eq!(with(&[], None).metrics_key, None);
+    let file = Some("metrics_key: hunter 2\n");
+    let problems = resolve(&SettingsArgs::default(), &[], file).unwrap_err();
+    assert!(!problems.for_terminal().contains("hunter"), "{problems}");
+    assert_lines(
+        &lines(problems),
+        &[
+            "server.yaml:1:14: metrics_key: a key is made of visible ASCII characters without spaces",
+        ],
+    );
+}
+
+#[test]
 fn effective_tells_no_password_of_redis() {
     let dir = tempfile::tempdir().unwrap();
     let variables = [("REDIS_URL", "redis://:pass@r")];

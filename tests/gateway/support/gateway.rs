@@ -57,6 +57,8 @@ pub(crate) struct Setup {
     flags: SettingsArgs,
     resolver: Arc<dyn Resolve>,
     files: Vec<(String, String)>,
+    /// Where operators connect.
+    admin: SocketAddr,
 }
 
 /// The lines of the access log.
@@ -88,6 +90,7 @@ impl Setup {
             flags: SettingsArgs::default(),
             resolver: Arc::new(SystemResolver),
             files: Vec::new(),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         }
     }
 
@@ -112,6 +115,12 @@ impl Setup {
     /// Flags of the command line.
     pub(crate) fn flags(mut self, set: impl FnOnce(&mut SettingsArgs)) -> Self {
         set(&mut self.flags);
+        self
+    }
+
+    /// Others than this machine can reach the operators' listener.
+    pub(crate) fn operators_from_anywhere(mut self) -> Self {
+        self.admin = SocketAddr::from(([0, 0, 0, 0], 0));
         self
     }
 
@@ -142,8 +151,9 @@ impl Setup {
         let settings = Settings::resolve(&self.flags, &environment, dir.path());
         let settings = settings.map_err(|problems| problems.to_string()).unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (public, admin) = (bind(any).unwrap(), bind(any).unwrap());
-        let (addr, admin_addr) = (public.local_addr().unwrap(), admin.local_addr().unwrap());
+        let (public, admin) = (bind(any).unwrap(), bind(self.admin).unwrap());
+        let addr = public.local_addr().unwrap();
+        let admin_addr = SocketAddr::new(any.ip(), admin.local_addr().unwrap().port());
         let log = Lines::default();
         let (access_log, writer) = AccessLog::start(Format::Json, log.clone()).unwrap();
         let server = Server::start(Start {
