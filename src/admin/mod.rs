@@ -134,6 +134,10 @@ impl Admin {
         match self.visitor(request) {
             Ok(who) => Answer::html(StatusCode::OK, page::page(&self.status(), &who)),
             Err(Stranger::NoKey) => Answer::html(StatusCode::UNAUTHORIZED, page::login(None)),
+            // The key of a session may have lost it: another one may be given.
+            Err(stranger @ Stranger::NoScope) => {
+                Answer::html(stranger.status(), page::login(Some(stranger.message())))
+            }
             Err(stranger) => told(stranger.status(), stranger.message()),
         }
     }

@@ -7,6 +7,7 @@ const PATIENCE = 5000; // milliseconds for one
 let seen = Date.now();
 let lost = false;
 let looking = false;
+let orders = 0; // a page that was asked for before the last was carried out is old
 let timer;
 
 const told = document.getElementById("told");
@@ -46,12 +47,14 @@ function patch(have, fresh) {
   for (const child of [...have.children]) {
     const key = child.dataset?.key;
     if (key === undefined) continue;
-    if (keys.has(key)) known.set(key, child);
-    else child.remove();
+    if (!keys.has(key)) child.remove();
+    else if (!known.has(key)) known.set(key, child);
   }
   let at = have.firstChild;
   for (const wanted of [...fresh.childNodes]) {
-    const found = known.get(wanted.dataset?.key) ?? at;
+    const key = wanted.dataset?.key;
+    const found = known.get(key) ?? at;
+    known.delete(key);
     if (!found || !isSame(found, wanted)) {
       have.insertBefore(wanted, at);
       continue;
@@ -99,7 +102,9 @@ async function look() {
   clearTimeout(timer);
   looking = true;
   try {
-    show((await load("/")).page);
+    const before = orders;
+    const { page } = await load("/");
+    if (before === orders) show(page);
   } catch {
     setLost(true);
   }
@@ -111,6 +116,7 @@ async function press(button) {
   const order = new URLSearchParams([[button.name, button.value]]);
   try {
     const { ok, page } = await load("/nodes", { method: "POST", body: order });
+    orders += 1;
     say(ok ? "" : `Not done: ${page.querySelector(".wrong")?.textContent}.`);
     if (ok) show(page);
   } catch {

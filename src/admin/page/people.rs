@@ -2,7 +2,7 @@
 
 use super::super::status::{ErrorStatus, KeyStatus, LimitStatus, Status, StreamStatus};
 use super::html::Html;
-use super::numbers::{NONE, age, bytes, count};
+use super::numbers::{NONE, age, bytes, count, milliseconds};
 use super::pictures::bar;
 use super::shown::{ROWS_MAX, rest, shown};
 use super::{cell, row, table, table_end};
@@ -91,7 +91,7 @@ pub(super) fn streams(html: &mut Html, streams: &[StreamStatus]) {
     let shown = shown(streams, ROWS_MAX, |stream| stream.last_token_age_seconds);
     for stream in &shown {
         row(html, &stream.id);
-        html.text(age(stream.last_token_age_seconds)).raw(" ago</th>");
+        html.text(milliseconds(Some(stream.last_token_age_seconds * 1e3))).raw(" ago</th>");
         cell(html, age(stream.age_seconds));
         cell(html, count(stream.tokens));
         cell(html, stream.model.as_deref().unwrap_or(NONE));
@@ -149,9 +149,13 @@ pub(super) fn stores(html: &mut Html, Status { stores, sessions, .. }: &Status) 
     }
     html.raw("<section data-key=stores><h2>Stores and sessions</h2><ul>");
     for store in stores {
-        html.raw("<li>").text(store.of).raw(" in ").text(store.kind).raw(": <span class=\"state ");
-        html.raw(if store.up { "up\">up" } else { "down\">away" }).raw("</span>, ");
-        html.text(count(store.errors)).raw(" calls failed</li>");
+        html.raw("<li>").text(store.of).raw(" in ").text(store.kind);
+        if store.kind != "memory" {
+            html.raw(": <span class=\"state ");
+            html.raw(if store.up { "up\">up" } else { "down\">away" }).raw("</span>, ");
+            html.text(count(store.errors)).raw(" calls failed");
+        }
+        html.raw("</li>");
     }
     if let Some(sessions) = sessions {
         html.raw("<li>chat sessions: ").text(count(sessions.open)).raw(" open, ");

@@ -16,13 +16,15 @@ pub(super) fn line(html: &mut Html, what: &'static str, points: &[Option<f64>]) 
         .text(width)
         .raw(" 18\" preserveAspectRatio=none role=img aria-label=\"");
     html.text(what).raw(" in the last 5 minutes: ");
-    match points.iter().flatten().next() {
-        None => html.raw("nothing yet\">"),
-        Some(_) => html.raw("at most ").text(amount(highest)).raw("\"><path d=\""),
+    match points.iter().any(Option::is_some) {
+        false => html.raw("nothing yet\">"),
+        true => html
+            .raw("at most ")
+            .text(amount(highest))
+            .raw("\"><path d=\"")
+            .text(path(points, highest))
+            .raw("\"/>"),
     };
-    if points.iter().flatten().next().is_some() {
-        html.text(path(points, highest)).raw("\"/>");
-    }
     html.raw("</svg>");
 }
 
@@ -49,6 +51,9 @@ fn path(points: &[Option<f64>], highest: f64) -> String {
     path
 }
 
+/// From here on a bar is marked.
+const FULL: f64 = 0.9;
+
 /// A bar for a part from 0 to 1. What it shows stands beside it, as a number.
 pub(super) fn bar(html: &mut Html, part: f64) {
     let percent = (part.clamp(0.0, 1.0) * 100.0).round();
@@ -60,9 +65,6 @@ pub(super) fn bar(html: &mut Html, part: f64) {
         .text(percent)
         .raw(" height=8 /></svg>");
 }
-
-/// From here on a bar is marked.
-const FULL: f64 = 0.9;
 
 #[cfg(test)]
 mod tests {

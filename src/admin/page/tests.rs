@@ -99,7 +99,7 @@ fn error(number: u32) -> ErrorStatus {
         age_seconds: f64::from(number) * 7.3,
         time: format!("2026-11-29T02:{:02}:{:02}.123Z", 59 - number / 60, 59 - number % 60),
         id: format!("0199{number:08x}-7d3c-7bc1-a4b1-{:012x}", u64::from(number) * 2_654_435_761),
-        status: (number % 3 > 0).then_some(502),
+        status: (!number.is_multiple_of(3)).then_some(502),
         code: ["connect", "upstream_unavailable", "stream_broken"][number as usize % 3],
         message: "The node closed the connection before it answered.".to_owned(),
         model: Some(format!("org-{}/model-{number}-instruct", number % 7)),
