@@ -4,6 +4,7 @@
 //! the gateway this way. Pingora's own `Server` is not used: its SIGTERM sleeps for the whole grace period.
 
 mod chats;
+mod gateway;
 mod seen;
 
 use std::io;
@@ -28,21 +29,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::access::clock::Clock;
-use crate::access::keys::Fingerprints;
-use crate::access::passes::Passes;
 use crate::access::redis::{self, Redis};
 use crate::access::store::{Memory, Shared, Store};
 use crate::admin::{Admin, Entrance, Seen};
 use crate::chat::sessions::Sessions;
 use crate::chat::tokens::Unusable;
-use crate::config::{RedisUrl, Settings, Source, StoreKind, authorities, secret};
-use crate::gateway::{
-    AccessLog, Budget, Cors, Drain, Gateway, Limits, RetryBudget, Snapshot, Streams, Writers,
-};
+use crate::config::{RedisUrl, Settings, Source, StoreKind, authorities};
+use crate::gateway::{AccessLog, Drain, Gateway, Snapshot, Streams, Writers};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::reload::{NotTaken, Reloader};
-use crate::routing::responses::{RESPONSES_MAX, Responses};
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
 use crate::upstream::connection::{Connections, Pool};
@@ -56,9 +52,6 @@ const BACKLOG: u32 = 4_096;
 
 /// Idle connections to nodes, in all.
 const NODE_CONNECTIONS_IDLE_MAX: usize = 4_096;
-
-/// Of the memory for bodies, what clients may have beside it that are not known yet: they take nothing from those who are.
-const UNKNOWN_PART: usize = 8;
 
 /// Before a client's connection: none. Pingora reads heads and bodies into buffers of their own; its 64 KiB more would be
 /// zeroed for each connection, which is a ninth of what a connection costs.
@@ -174,30 +167,15 @@ impl Server {
             errors: Arc::default(),
             sessions,
         };
-        let gateway = Gateway {
+        let parts = gateway::Parts {
             live: live.clone(),
-            limits: limits(&settings),
-            cors: Cors::new(settings.cors_allow_origins.clone()),
-            metrics: metrics.clone(),
             client: client.clone(),
             refresher,
-            responses: Responses::new(RESPONSES_MAX, metrics.response_ids.clone()),
-            fingerprints: Fingerprints::new().map_err(|_| CannotStart::Randomness)?,
-            held: Budget::new(settings.max_held_bytes, metrics.held_bytes.clone()),
-            held_unknown: Budget::new(
-                settings.max_held_bytes / UNKNOWN_PART,
-                metrics.held_bytes.clone(),
-            ),
             drain: drain.clone(),
             access_log: access_log.0.clone(),
             ledger: ledger.clone(),
-            retries: RetryBudget::new(Instant::now()),
-            store: store.clone(),
-            passes: passes(&settings)?,
-            sessions: seen.sessions.clone(),
-            streams: seen.streams.clone(),
-            errors: seen.errors.clone(),
         };
+        let gateway = gateway::assemble(&settings, &seen, parts)?;
         let (stop_accepting, stopping) = watch::channel(false);
         let (reload, asked) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
@@ -269,20 +247,6 @@ impl Server {
 /// How long connections may write what they were handed: a round trip to a client far away, and some.
 const LAST_FRAMES: Duration = Duration::from_millis(250);
 
-fn limits(settings: &Settings) -> Limits {
-    Limits {
-        max_timeout: settings.max_timeout,
-        max_body_bytes: settings.max_body_bytes,
-        invalid_key_status: settings.invalid_key_status,
-        authz_limit_status: settings.authz_limit_status,
-        client_timeout: settings.client_timeout,
-        write_timeout: settings.write_timeout,
-        keepalive_timeout: settings.keepalive_timeout,
-        log_prompts: settings.log_prompts,
-        sse_keepalive: settings.sse_keepalive,
-    }
-}
-
 fn ledger(
     settings: &Settings,
     metrics: &Metrics,
@@ -292,12 +256,6 @@ fn ledger(
     let cannot = |error| CannotStart::Ledger { path: path.clone(), error };
     let (ledger, writer) = started.map_err(cannot)?;
     Ok((ledger, Some(writer)))
-}
-
-fn passes(settings: &Settings) -> Result<Passes, CannotStart> {
-    let secret = settings.authz_secret_file.as_deref().map(secret::read).transpose();
-    let secret = secret.map_err(CannotStart::Secret)?;
-    Passes::new(secret.as_ref().map(String::as_bytes)).map_err(|_| CannotStart::Randomness)
 }
 
 /// Where limits are counted, and, if that is Redis, what must run for it.

@@ -69,7 +69,7 @@ impl Gateway {
     /// What went wrong by no fault of the client's.
     fn note_error(&self, ctx: &RequestContext, status: u16) {
         let told = match &ctx.refused {
-            Some(refusal) if status < 400 || status >= 500 => (refusal.code(), refusal.message()),
+            Some(refusal) if !(400..500).contains(&status) => (refusal.code(), refusal.message()),
             None if status >= 500 => ("status", "The node answered with an error.".into()),
             _ => return,
         };
