@@ -39,6 +39,8 @@ struct Inside {
     resting_until: Option<Instant>,
     /// It came back then.
     back: Option<Instant>,
+    /// The state that was told last, and since when.
+    told: Option<(&'static str, Instant)>,
 }
 
 /// Why a node that answers does not work.
@@ -213,36 +215,18 @@ impl Health {
 
     /// The state in one word, and why, for operators.
     pub fn told(&self, now: Instant) -> (&'static str, Option<String>) {
-        let inside = self.inside.lock();
-        let secs = |until: Instant| until.saturating_duration_since(now).as_secs_f64();
-        if inside.drained {
-            return ("drained", Some("an operator took it out".to_owned()));
+        let mut inside = self.inside.lock();
+        let told = inside.describe(now);
+        if inside.told.is_none_or(|(before, _)| before != told.0) {
+            inside.told = Some((told.0, now));
         }
-        if let Some(halt) = inside.halted {
-            return (halt.word(), Some(halt.describe().to_owned()));
-        }
-        if let Some(why) = &inside.down {
-            return ("down", Some(format!("its probes fail: {why}")));
-        }
-        if let Some(until) = inside.resting_until.filter(|until| now < *until) {
-            return ("resting", Some(format!("it asked for {:.1} s without work", secs(until))));
-        }
-        match inside.breaker.flow(now) {
-            Flow::Open { until, why } => {
-                let why = why.describe();
-                ("ejected", Some(format!("it {why}; tried again in {:.1} s", secs(until))))
-            }
-            Flow::Half { why } => ("ejected", Some(format!("it {}; tried next", why.describe()))),
-            Flow::Tried { why } => ("ejected", Some(format!("it {}; on trial", why.describe()))),
-            Flow::Closed => match inside.share(now) {
-                share if share < 1.0 => (
-                    "starting",
-                    Some(format!("back in work, with {:.0} % of its share", share * 100.0)),
-                ),
-                _ if inside.failures > 0 => ("up", Some("its last probe failed".to_owned())),
-                _ => ("up", None),
-            },
-        }
+        told
+    }
+
+    /// For how long the state has been the same, as far as anybody looked: the metrics do, every few seconds.
+    pub fn told_for(&self, now: Instant) -> Duration {
+        let told = self.inside.lock().told;
+        told.map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(since))
     }
 
     /// Changes what is known.
@@ -262,6 +246,39 @@ impl Standing {
 }
 
 impl Inside {
+    /// The state in one word, and why.
+    fn describe(&self, now: Instant) -> (&'static str, Option<String>) {
+        let secs = |until: Instant| until.saturating_duration_since(now).as_secs_f64();
+        if self.drained {
+            return ("drained", Some("an operator took it out".to_owned()));
+        }
+        if let Some(halt) = self.halted {
+            return (halt.word(), Some(halt.describe().to_owned()));
+        }
+        if let Some(why) = &self.down {
+            return ("down", Some(format!("its probes fail: {why}")));
+        }
+        if let Some(until) = self.resting_until.filter(|until| now < *until) {
+            return ("resting", Some(format!("it asked for {:.1} s without work", secs(until))));
+        }
+        match self.breaker.flow(now) {
+            Flow::Open { until, why } => {
+                let why = why.describe();
+                ("ejected", Some(format!("it {why}; tried again in {:.1} s", secs(until))))
+            }
+            Flow::Half { why } => ("ejected", Some(format!("it {}; tried next", why.describe()))),
+            Flow::Tried { why } => ("ejected", Some(format!("it {}; on trial", why.describe()))),
+            Flow::Closed => match self.share(now) {
+                share if share < 1.0 => (
+                    "starting",
+                    Some(format!("back in work, with {:.0} % of its share", share * 100.0)),
+                ),
+                _ if self.failures > 0 => ("up", Some("its last probe failed".to_owned())),
+                _ => ("up", None),
+            },
+        }
+    }
+
     /// Nothing to look at: up, with its whole share, and no failure to be forgotten.
     fn is_calm(&self) -> bool {
         self.breaker.is_calm()

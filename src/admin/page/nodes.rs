@@ -2,7 +2,7 @@
 
 use super::super::status::{Answers, ModelStatus, NodeStatus, UpstreamStatus};
 use super::html::Html;
-use super::numbers::{NONE, amount, count, percent, percentiles};
+use super::numbers::{NONE, age, amount, count, percent, percentiles};
 use super::pictures::{bar, line};
 use super::shown::{NODES_MAX, ROWS_MAX, rest, shown};
 use super::{cell, row, table, table_end};
@@ -52,12 +52,18 @@ pub(super) fn upstreams(html: &mut Html, upstreams: &[UpstreamStatus]) {
     html.raw("</form>");
 }
 
+/// For how long a node has been in its state.
+#[expect(clippy::cast_precision_loss, reason = "shown with two units at most")]
+pub(super) fn since(node: &NodeStatus) -> String {
+    age(node.state_age_seconds as f64)
+}
+
 fn node(html: &mut Html, node: &NodeStatus) {
     let number = |gauge: Option<u32>| gauge.map_or_else(|| NONE.to_owned(), |it| it.to_string());
     row(html, &node.node);
     html.text(&node.node);
     if let Some(reason) = &node.reason {
-        html.raw("<small>").text(reason).raw("</small>");
+        html.raw("<small>").text(reason).raw(", for ").text(since(node)).raw("</small>");
     }
     html.raw("</th><td><span class=\"state ").text(node.state).raw("\">").text(node.state);
     html.raw("</span></td><td>").text(node.in_flight).raw(" (").text(node.foreign).raw(")</td>");

@@ -3,6 +3,7 @@
 use super::super::entrance::Visitor;
 use super::super::status::{Line, Percentiles, Status, Totals};
 use super::html::Html;
+use super::nodes::since;
 use super::numbers::{age, amount, count, milliseconds};
 use super::pictures::line;
 use super::shown::{ROWS_MAX, rest};
@@ -64,7 +65,7 @@ fn wrong(html: &mut Html, status: &Status) {
     }
     for (upstream, node) in nodes.iter().take(ROWS_MAX) {
         html.raw("<li><b>").text(&node.node).raw("</b> of ").text(&upstream.upstream);
-        html.raw(" is ").text(node.state);
+        html.raw(" is ").text(node.state).raw(" for ").text(since(node));
         if let Some(reason) = &node.reason {
             html.raw(": ").text(reason);
         }
@@ -90,6 +91,11 @@ impl<'a> Total<'a> {
 
     fn of(name: &'static str, times: Percentiles) -> Self {
         Self::new(name, milliseconds(times.p50_ms)).beside("p99", milliseconds(times.p99_ms))
+    }
+
+    /// Where there is any: without a limit of tokens or a ledger, streams do not tell of their prompts.
+    fn beside_if(self, name: &'static str, number: f64) -> Self {
+        if number > 0.0 { self.beside(name, amount(number)) } else { self }
     }
 
     fn beside(self, name: &'static str, value: String) -> Self {
@@ -121,7 +127,7 @@ fn totals(html: &mut Html, totals: &Totals) {
         Total::new("Requests/s", amount(totals.requests_per_second))
             .line("requests per second", &totals.requests_line),
         Total::new("Tokens/s", amount(totals.tokens_per_second))
-            .beside("prompts", amount(totals.prompt_tokens_per_second))
+            .beside_if("prompts", totals.prompt_tokens_per_second)
             .line("tokens of answers per second", &totals.tokens_line),
         Total::of("First token, p50", totals.first_token)
             .line("milliseconds to the first token, p50,", &totals.first_token_line),

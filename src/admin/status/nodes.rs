@@ -31,6 +31,8 @@ pub(in crate::admin) struct NodeStatus {
     pub(in crate::admin) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::admin) reason: Option<String>,
+    /// For how long it has been in that state.
+    pub(in crate::admin) state_age_seconds: u64,
     pub(in crate::admin) takes_work: bool,
     /// Ours, and what they weigh.
     pub(in crate::admin) in_flight: u32,
@@ -119,6 +121,7 @@ impl NodeStatus {
             node: reading.node,
             state: reading.state,
             reason: member.node.health.told(now).1,
+            state_age_seconds: member.node.health.told_for(now).as_secs(),
             takes_work: reading.takes_work,
             in_flight: reading.in_flight,
             load_bytes: reading.load_bytes,
