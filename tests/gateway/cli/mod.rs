@@ -7,6 +7,7 @@ mod keys;
 mod schema;
 mod secrets;
 mod simulate;
+mod status;
 
 use std::path::Path;
 use std::process::Stdio;
