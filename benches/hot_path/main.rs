@@ -29,7 +29,7 @@ use sluice::config::{
     with_defaults,
 };
 use sluice::gateway::Snapshot;
-use sluice::gateway::access_log::{Line, Who};
+use sluice::gateway::access_log::{Asked, Line, Who};
 use sluice::metrics::Metrics;
 use sluice::routing::table::{Found, with_query};
 use sluice::upstream::Upstream;
@@ -38,6 +38,7 @@ use sluice::upstream::node::Registry;
 use sluice::upstream::prefix::chain::Chain;
 use sluice::upstream::resolve::SystemResolver;
 use sluice::wire::events::Tail;
+use sluice::wire::finish::Finish;
 use sluice::wire::ids::RequestId;
 use sluice::wire::ollama;
 use sluice::wire::splice::{Edit, Pieces};
@@ -289,14 +290,20 @@ fn access_log(snapshot: &Snapshot) -> Step {
     let headers = headers();
     let presented = keys::presented(&headers).unwrap().unwrap();
     let key = snapshot.keys.find(presented, SystemTime::now()).unwrap();
+    let mut finish = Finish::of_path("/v1/chat/completions").unwrap();
+    finish.push(b"\"finish_reason\":\"stop\"");
+    let finish = finish.reason();
     let line = Line {
         time: SystemTime::now(),
         id: RequestId::of(None),
         trace: None,
         who: Some(Who::Known(key.clone())),
-        client: Some("192.0.2.1:40000".parse().unwrap()),
-        method: "POST".into(),
-        path: "/v1/chat/completions".into(),
+        asked: Asked {
+            client: Some("192.0.2.1:40000".parse().unwrap()),
+            method: "POST".into(),
+            path: "/v1/chat/completions".into(),
+            client_retry: None,
+        },
         status: 200,
         error: None,
         model: Some("m".into()),
@@ -304,10 +311,11 @@ fn access_log(snapshot: &Snapshot) -> Step {
         node: Some("192.0.2.2:8000".parse().unwrap()),
         tries: 1,
         stream: true,
-        bytes_in: 1_024,
-        bytes_out: 65_536,
+        bytes: Some((1_024, 65_536)),
+        finish,
         spent: None,
-        first_byte: Some(Duration::from_millis(20)),
+        first_byte: Some(Duration::from_millis(19)),
+        first_token: Some(Duration::from_millis(20)),
         duration: Duration::from_millis(1_500),
         client_left: false,
         prompt: None,

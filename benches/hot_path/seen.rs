@@ -4,9 +4,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use sluice::metrics::{
     KeyReading, KeyTraffic, Metrics, NodeReading, Reading, Tokens, Traffic, between_tokens,
 };
+use sluice::wire::finish::Finish;
+use sluice::wire::stream_end::StreamEnd;
 use sluice::wire::token_events::TokenEvents;
 use sluice::wire::usage::Tally;
 
@@ -45,7 +48,47 @@ pub(crate) fn steps() -> Vec<Step> {
         }),
         step("seen: the usage in a chunk that tells none", move || tally.push(black_box(CHUNK))),
     ];
-    steps.into_iter().chain([scrape()]).collect()
+    steps.into_iter().chain(finish()).chain([scrape()]).collect()
+}
+
+/// Why an answer ends: a chunk of each dialect, and a chat of 4 KB.
+fn finish() -> Vec<Step> {
+    const CHAT: &str = "/v1/chat/completions";
+    let chunks = [
+        (
+            CHAT,
+            "data: {\"id\":\"chatcmpl-98a4e02810e0d685\",\"object\":\"chat.completion.chunk\",\"created\":1795201551,\"model\":\"tiny-llama\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"quick\"},\"logprobs\":null,\"finish_reason\":null,\"token_ids\":null}]}\n\n",
+        ),
+        (
+            "/v1/messages",
+            "event: content_block_delta\ndata: {\"index\":0,\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"quick\"}}\n\n",
+        ),
+        (
+            "/v1/responses",
+            "event: response.output_text.delta\ndata: {\"content_index\":0,\"delta\":\"quick\",\"item_id\":\"msg_98a4e02810e0d685\",\"logprobs\":[],\"output_index\":0,\"sequence_number\":7,\"type\":\"response.output_text.delta\"}\n\n",
+        ),
+    ];
+    let mut steps: Vec<Step> = chunks
+        .into_iter()
+        .map(|(path, chunk)| {
+            let (mut end, chunk) =
+                (StreamEnd::of_path(path).unwrap(), Bytes::from_static(chunk.as_bytes()));
+            step(format!("stream end: a chunk of {path}"), move || {
+                drop(black_box(end.push(chunk.clone())))
+            })
+        })
+        .collect();
+    let answer = format!(
+        r#"{{"id":"c","object":"chat.completion","choices":[{{"index":0,"message":{{"role":"assistant","content":"{}"}},"logprobs":null,"finish_reason":"stop","stop_reason":null}}],"usage":{{"prompt_tokens":12}}}}"#,
+        "The quick brown fox. ".repeat(190)
+    );
+    let new = Finish::of_path(CHAT).unwrap();
+    steps.push(step("finish reason: a chat of 4 KB", move || {
+        let mut finish = new.clone();
+        black_box(finish.push(black_box(answer.as_bytes())));
+        black_box(finish.reason());
+    }));
+    steps
 }
 
 /// Of 64 nodes, 50 models and 1,000 keys, all of them with traffic.

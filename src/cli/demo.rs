@@ -71,7 +71,7 @@ async fn demonstrate(demo: Demo, settings: Settings) -> Result<(), Failed> {
         backend: Some(urls.join(",")),
     };
     let server = Server::start(Start {
-        access_log: access_log(&settings)?,
+        access_log: access_log(&settings, &Environment::of_process())?,
         resolver: Arc::new(SystemResolver),
         settings,
         source,

@@ -22,7 +22,9 @@ pub(super) fn start(settings: &Settings) {
     builder.format(move |out, record| {
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         match format {
-            Format::Text => writeln!(out, "{time} {} {}", record.level(), record.args()),
+            Format::Text | Format::Colour => {
+                writeln!(out, "{time} {} {}", record.level(), record.args())
+            }
             Format::Json => {
                 let line = serde_json::json!({
                     "time": time, "level": record.level().as_str().to_ascii_lowercase(),

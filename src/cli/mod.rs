@@ -18,7 +18,7 @@ mod status;
 mod table;
 mod usage;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -206,6 +206,12 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failed> {
 fn bind(address: std::net::SocketAddr) -> Result<std::net::TcpListener, Failed> {
     crate::server::bind(address)
         .map_err(|error| Failed::Runtime(format!("cannot listen on {address}: {error}")))
+}
+
+/// Standard output is a terminal, not a dumb one, and colours are wanted: `NO_COLOR` is not set (no-color.org).
+fn shows_colours(environment: &Environment) -> bool {
+    let wanted = environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb");
+    wanted && io::stdout().is_terminal()
 }
 
 /// The output of a command. A closed pipe is no error.

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Boot, Failed, bind, logging, runtime};
-use crate::config::Settings;
-use crate::config::Source;
-use crate::gateway::{AccessLog, Writers};
+use super::{Boot, Failed, bind, logging, runtime, shows_colours};
+use crate::config::{Environment, Settings, Source};
+use crate::gateway::{AccessLog, Format, Writers};
 use crate::server::{Server, Start};
 use crate::upstream::resolve::SystemResolver;
 
@@ -38,7 +37,7 @@ async fn serve(settings: Settings, source: Source) -> Result<Option<Writers>, Fa
     let (listens, operators) = (address(&public)?, address(&admin)?);
     let (delay, timeout) = (settings.drain_delay, settings.drain_timeout);
     let start = Start {
-        access_log: access_log(&settings)?,
+        access_log: access_log(&settings, &source.environment)?,
         public,
         admin,
         source,
@@ -74,11 +73,15 @@ async fn serve(settings: Settings, source: Source) -> Result<Option<Writers>, Fa
 /// The access log on standard output, where the settings want one.
 pub(super) fn access_log(
     settings: &Settings,
+    environment: &Environment,
 ) -> Result<(AccessLog, Option<std::thread::JoinHandle<()>>), Failed> {
     if !settings.access_log {
         return Ok((AccessLog::off(), None));
     }
-    let format = logging::format(settings, io::stdout().is_terminal());
+    let format = match logging::format(settings, io::stdout().is_terminal()) {
+        Format::Text if shows_colours(environment) => Format::Colour,
+        format => format,
+    };
     let started = AccessLog::start(format, io::stdout());
     let (log, writer) = started.map_err(|error| Failed::Runtime(format!("no thread: {error}")))?;
     Ok((log, Some(writer)))

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::access_log::{CLIENT_LEFT, cut, short};
+use super::access_log::{self, CLIENT_LEFT, cut, short};
 use super::context::RequestContext;
 use crate::ledger::Row;
 use crate::refusal::Refusal;
@@ -11,11 +11,12 @@ use crate::wire::paths;
 use crate::wire::usage::spent::{Source, Spent};
 
 impl Drop for RequestContext {
-    /// A request that is cut when the gateway stops has a row as well: its task ends where it waits.
+    /// A request that is cut when the gateway stops has a row and a line as well: its task ends where it waits.
     fn drop(&mut self) {
         if !self.closed {
             self.refused.get_or_insert(Refusal::Draining);
             close(self);
+            access_log::write(self, None);
         }
     }
 }
@@ -32,16 +33,21 @@ fn note(ctx: &RequestContext, spent: Spent) {
         asked_model: asked.map(short),
         upstream: forward.route.upstream.name.clone(),
         path: cut(forward.asked.path()).into(),
-        status: match (ctx.answer.status, &ctx.refused) {
-            (0, Some(refusal)) => refusal.status().as_u16(),
-            (0, None) => CLIENT_LEFT,
-            (status, _) => status,
-        },
+        status: status(ctx),
         stream: ctx.stream,
         spent,
         duration: ctx.started.elapsed(),
         client_left: ctx.client_left,
     });
+}
+
+/// The status of its answer, or what it would have been.
+pub(super) fn status(ctx: &RequestContext) -> u16 {
+    match (ctx.answer.status, &ctx.refused) {
+        (0, Some(refusal)) => refusal.status().as_u16(),
+        (0, None) => CLIENT_LEFT,
+        (status, _) => status,
+    }
 }
 
 /// Tokens of the prompt, and of the answer as far as it came.

@@ -38,6 +38,7 @@ impl Gateway {
         ctx: &mut RequestContext,
     ) -> Result<(), Stop> {
         identify(session, ctx);
+        ctx.line = self.access_log.begin(session, &self.metrics);
         refuse_ambiguous(session)?;
         self.answer_other_origins(session, ctx)?;
         // One shared text: the request's own stays with the session.

@@ -13,6 +13,7 @@ use super::held::Share;
 use super::last_words::LastWords;
 use super::mask::Mask;
 use crate::wire::events::Tail;
+use crate::wire::finish::{Finish, Reason};
 use crate::wire::ollama::Answer as Translation;
 use crate::wire::response_id::IdSearch;
 use crate::wire::usage::Tally;
@@ -43,6 +44,8 @@ pub(super) struct AnswerSoFar {
     pub(super) in_short: bool,
     /// What it says of its tokens, where somebody needs to know.
     pub(super) tally: Option<Tally>,
+    /// In an answer that is no stream: why it ended.
+    finish: Option<Finish>,
     /// Over a stream whose good end is known.
     pub(super) guard: Option<Guard>,
     /// Over the body of an error.
@@ -76,6 +79,8 @@ impl AnswerSoFar {
             true => IdSearch::in_events(),
             false => IdSearch::in_object(),
         });
+        let told = forward.filter(|_| head.status.is_success() && !stream);
+        self.finish = told.and_then(|forward| Finish::of_path(forward.asked.path()));
         self.mask = None;
         if !waits {
             self.bind();
@@ -105,6 +110,12 @@ impl AnswerSoFar {
         self.guard.as_ref().is_some_and(Guard::is_over)
     }
 
+    /// Why the answer ended, where it says so.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        let of_stream = self.guard.as_ref().and_then(Guard::reason);
+        of_stream.or_else(|| self.finish.as_ref().and_then(Finish::reason))
+    }
+
     /// What the client gets is not what the node says.
     pub(super) fn is_retold(&self) -> bool {
         self.translation.is_some() || self.in_short
@@ -122,6 +133,9 @@ impl AnswerSoFar {
             self.first_byte.get_or_insert_with(Instant::now);
             if let Some(tail) = &mut self.tail {
                 tail.push(piece);
+            }
+            if let Some(finish) = &mut self.finish {
+                finish.push(piece);
             }
             self.bind();
         }

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
+use super::access_log::Begun;
 use super::answer::AnswerSoFar;
 use super::body::Progress;
 use super::chats::Chat;
@@ -76,13 +77,13 @@ pub struct RequestContext {
     /// What it cost, once it is over.
     pub(super) spent: Option<Spent>,
     pub(super) ledger: Ledger,
+    /// The line for the access log, until it is written.
+    pub(super) line: Option<Begun>,
     /// Nothing is left to be noted.
     pub(super) closed: bool,
     pub(super) quota: Quota,
     /// The question of a session that this is.
     pub(super) chat: Option<Box<Chat>>,
-    /// It was asked in a session.
-    pub(super) in_session: bool,
     pub(super) forward: Option<Forward>,
     pub(super) downstream: Downstream,
     pub(super) tries: usize,
@@ -168,10 +169,10 @@ impl RequestContext {
             is_metered: false,
             spent: None,
             ledger,
+            line: None,
             closed: false,
             quota: Quota::default(),
             chat: None,
-            in_session: false,
             max_tokens: None,
             forward: None,
             downstream: Downstream::default(),

@@ -1,9 +1,9 @@
 //! What is counted of a request that is over: for its upstream, its node, its model and its key.
 
-use super::Gateway;
-use super::access_log::{CLIENT_LEFT, short};
+use super::access_log::short;
 use super::context::RequestContext;
 use super::flow::Flow;
+use super::{Gateway, account};
 use crate::metrics::{Failure, Tokens};
 
 /// In words, for whoever reads what a try met.
@@ -34,7 +34,7 @@ impl Gateway {
         if ctx.client_left {
             self.metrics.client_aborts.inc();
         }
-        let (status, tokens) = (told_status(ctx), tokens(ctx));
+        let (status, tokens) = (account::status(ctx), tokens(ctx));
         self.note_error(ctx, status);
         let Some(forward) = &ctx.forward else { return };
         self.metrics.took(ctx.own_time.sum());
@@ -74,15 +74,6 @@ impl Gateway {
             _ => return,
         };
         self.errors.note(ctx, Some(status), told);
-    }
-}
-
-/// What the client got, or would have.
-fn told_status(ctx: &RequestContext) -> u16 {
-    match (ctx.answer.status, &ctx.refused) {
-        (0, Some(refusal)) => refusal.status().as_u16(),
-        (0, None) => CLIENT_LEFT,
-        (status, _) => status,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The tokens of one stream as they go by: when the first came, how long each took after the one before.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Gateway;
 use super::access_log::short;
@@ -42,6 +42,11 @@ impl Flow {
         }
         both.iter().for_each(|traffic| traffic.made(brought.tokens));
         self.shown.stream.brought(brought.tokens, now);
+    }
+
+    /// From the request's first byte to the first token.
+    pub(super) fn first_token(&self) -> Option<Duration> {
+        self.first_token.map(|at| at.saturating_duration_since(self.began))
     }
 
     /// Events with tokens so far.

@@ -11,6 +11,7 @@ use super::context::RequestContext;
 use super::{Gateway, failure};
 use crate::refusal::Refusal;
 use crate::upstream::breaker::Fault;
+use crate::wire::finish::Reason;
 use crate::wire::stream_end::StreamEnd;
 use crate::wire::usage::Tally;
 use crate::wire::usage::ask::Hidden;
@@ -52,6 +53,11 @@ impl Guard {
     /// What has come is a whole answer.
     pub(super) fn is_well(&self) -> bool {
         !self.over && self.end.is_well()
+    }
+
+    /// Why the stream has ended, if it has.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.end.reason()
     }
 
     /// Leaves of a piece what may pass; says how the node has failed, if it has.

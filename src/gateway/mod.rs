@@ -347,7 +347,7 @@ impl ProxyHttp for Gateway {
         account::close(ctx);
         self.count(ctx);
         ctx.leave_node();
-        self.access_log.write(session, ctx, &self.metrics);
+        access_log::write(ctx, Some(session));
     }
 
     /// Failures are in the access log and the metrics, once.

@@ -5,6 +5,7 @@ pub mod chats;
 pub mod events;
 pub mod exposition;
 pub mod field;
+pub mod finish;
 pub mod form;
 pub mod head;
 pub mod ids;

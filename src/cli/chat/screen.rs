@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-use super::super::say;
+use super::super::{say, shows_colours};
 use crate::config::Environment;
 
 const DIM: &str = "\x1b[2m";
@@ -23,9 +23,7 @@ pub(super) struct Screen {
 impl Screen {
     /// The screen of this process: no colour where `NO_COLOR` is set (no-color.org) or the terminal is a dumb one.
     pub(super) fn new(environment: &Environment, thoughts: bool) -> Self {
-        let terminal = io::stdout().is_terminal();
-        let wanted = environment.get("NO_COLOR").is_none();
-        let colour = terminal && wanted && environment.get("TERM") != Some("dumb");
+        let (terminal, colour) = (io::stdout().is_terminal(), shows_colours(environment));
         Self { terminal, colour, thoughts, thinking: false, at_begin: true }
     }
 

@@ -8,21 +8,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::Method;
+use http::{HeaderName, Method};
 use pingora_proxy::Session;
 
 use super::json::{Object, field};
 use crate::access::keys::Key;
+use crate::gateway::account;
 use crate::gateway::context::RequestContext;
+use crate::gateway::flow::Flow;
 use crate::names::ModelName;
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
 use crate::upstream::prefix::chain::Chain;
+use crate::wire::finish::Reason;
 use crate::wire::ids::RequestId;
 use crate::wire::usage::spent::Spent;
 
 /// Longest text of a caller's in a line, in bytes: a model's name, a path.
 const TEXT_BYTES_MAX: usize = 256;
+
+/// How often a client of OpenAI's or Anthropic's has asked before, in vain.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
 /// The status of a request whose client left before there was one: nginx's, which log readers know.
 pub(in crate::gateway) const CLIENT_LEFT: u16 = 499;
@@ -37,12 +43,8 @@ pub struct Line {
     pub trace: Option<String>,
     /// Who asked.
     pub who: Option<Who>,
-    /// Where they are.
-    pub client: Option<SocketAddr>,
-    /// Its method.
-    pub method: Cow<'static, str>,
-    /// Its path, cut to 256 bytes.
-    pub path: Box<str>,
+    /// What they asked for.
+    pub asked: Asked,
     /// The status of the answer; 499 where the client left before there was one.
     pub status: u16,
     /// The code of the refusal.
@@ -57,20 +59,47 @@ pub struct Line {
     pub tries: usize,
     /// Whether an event stream was asked for.
     pub stream: bool,
-    /// Bytes of its body.
-    pub bytes_in: usize,
-    /// Bytes of the answer's.
-    pub bytes_out: usize,
+    /// Bytes of its body, and of the answer's; none where it was cut.
+    pub bytes: Option<(usize, usize)>,
+    /// Why the answer ended, in its own words.
+    pub finish: Option<Reason>,
     /// Its tokens, where somebody needs to know them.
     pub spent: Option<Spent>,
-    /// From its first byte to the answer's.
+    /// From its first byte to that of the answer's body.
     pub first_byte: Option<Duration>,
+    /// To the first token of its stream.
+    pub first_token: Option<Duration>,
     /// From its first byte to its end.
     pub duration: Duration,
     /// Whether the client left.
     pub client_left: bool,
     /// The prompt, where that is asked for: hashes of its blocks.
     pub prompt: Option<Box<Chain>>,
+}
+
+/// What the head of a request tells.
+pub struct Asked {
+    /// Where it came from.
+    pub client: Option<SocketAddr>,
+    /// Its method.
+    pub method: Cow<'static, str>,
+    /// Its path, cut to 256 bytes.
+    pub path: Box<str>,
+    /// How often its client has asked before, where that says so.
+    pub client_retry: Option<u16>,
+}
+
+impl Asked {
+    pub(super) fn of(session: &Session) -> Self {
+        let request = session.req_header();
+        let count = request.headers.get(RETRY_COUNT);
+        Self {
+            client: session.client_addr().and_then(|address| address.as_inet().copied()),
+            method: method(&request.method),
+            path: cut(request.uri.path()).into(),
+            client_retry: count.and_then(|count| count.to_str().ok()?.parse().ok()),
+        }
+    }
 }
 
 /// Who asked.
@@ -92,8 +121,7 @@ impl fmt::Display for Who {
 
 impl Line {
     /// The line of a request that ended.
-    pub(super) fn of(session: &Session, ctx: &RequestContext) -> Self {
-        let request = session.req_header();
+    pub(super) fn of(asked: Asked, ctx: &RequestContext, bytes: Option<(usize, usize)>) -> Self {
         let unknown = || ctx.unknown_key.clone().map(Who::Unknown);
         let since = |at: Instant| at.duration_since(ctx.started);
         Self {
@@ -101,23 +129,19 @@ impl Line {
             id: ctx.id.clone(),
             trace: ctx.trace.as_ref().map(|trace| trace.trace_id().to_owned()),
             who: ctx.key.clone().map(Who::Known).or_else(unknown),
-            client: session.client_addr().and_then(|address| address.as_inet().copied()),
-            method: method(&request.method),
-            path: match ctx.in_session {
-                true => "/chat".into(),
-                false => cut(request.uri.path()).into(),
-            },
-            status: if ctx.answer.status == 0 { CLIENT_LEFT } else { ctx.answer.status },
+            asked,
+            status: account::status(ctx),
             error: ctx.refused.as_ref().map(Refusal::code),
             model: ctx.model.as_ref().map(short),
             upstream: ctx.forward.as_ref().map(|forward| forward.route.upstream.clone()),
             node: ctx.node_address,
             tries: ctx.counted_tries(),
             stream: ctx.stream,
-            bytes_in: session.body_bytes_read(),
-            bytes_out: session.body_bytes_sent(),
+            bytes,
+            finish: ctx.answer.reason(),
             spent: ctx.spent,
             first_byte: ctx.answer.first_byte.map(since),
+            first_token: ctx.flow.as_deref().and_then(Flow::first_token),
             duration: ctx.started.elapsed(),
             client_left: ctx.client_left,
             prompt: ctx.logged_prompt.clone(),
@@ -135,9 +159,12 @@ impl Line {
             Some(unknown) => line.plain(field!("key"), unknown),
             None => {}
         }
-        line.address(field!("client"), self.client);
-        line.text(field!("method"), &self.method);
-        line.text(field!("path"), &self.path);
+        line.address(field!("client"), self.asked.client);
+        line.text(field!("method"), &self.asked.method);
+        line.text(field!("path"), &self.asked.path);
+        if let Some(count) = self.asked.client_retry {
+            line.number(field!("client_retry"), count.into());
+        }
         line.number(field!("status"), self.status.into());
         line.text_if(field!("error"), self.error);
         line.text_if(field!("model"), self.model.as_ref().map(ModelName::as_str));
@@ -148,8 +175,11 @@ impl Line {
         line.address(field!("node"), self.node);
         line.number(field!("tries"), self.tries as u64);
         line.switch(field!("stream"), self.stream);
-        line.number(field!("bytes_in"), self.bytes_in as u64);
-        line.number(field!("bytes_out"), self.bytes_out as u64);
+        if let Some((bytes_in, bytes_out)) = self.bytes {
+            line.number(field!("bytes_in"), bytes_in as u64);
+            line.number(field!("bytes_out"), bytes_out as u64);
+        }
+        line.text_if(field!("finish_reason"), self.finish.as_ref().map(Reason::as_str));
         if let Some(spent) = &self.spent {
             line.number(field!("prompt_tokens"), spent.prompt);
             if let Some(cached) = spent.cached {
@@ -161,6 +191,9 @@ impl Line {
         if let Some(first_byte) = self.first_byte {
             line.millis(field!("first_byte_ms"), first_byte);
         }
+        if let Some(first_token) = self.first_token {
+            line.millis(field!("ttft_ms"), first_token);
+        }
         line.millis(field!("duration_ms"), self.duration);
         line.switch(field!("client_left"), self.client_left);
         if let Some(prompt) = &self.prompt {
@@ -169,22 +202,32 @@ impl Line {
         line.close();
     }
 
-    /// For people.
-    pub(super) fn write_text(&self, out: &mut Vec<u8>) -> io::Result<()> {
+    /// For people: what is told of nearly every request first.
+    pub(super) fn write_text(&self, out: &mut Vec<u8>, colour: bool) -> io::Result<()> {
         let time = humantime::format_rfc3339_millis(self.time);
-        let client = self.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+        let Asked { client, method, path, .. } = &self.asked;
+        let client = client.map_or_else(|| "-".to_owned(), |client| client.to_string());
         let key = self.who.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        let (paint, plain) = if colour { (paint(self.status), PLAIN) } else { ("", "") };
         write!(
             out,
-            "{time} {client} {} {} {} {:.1} ms key={key} model={} upstream={} id={}",
-            self.method,
-            self.path.escape_debug(),
+            "{time} {client} {method} {} {paint}{}{plain} {:.1} ms key={key} model={} upstream={} id={}",
+            path.escape_debug(),
             self.status,
             self.duration.as_secs_f64() * 1e3,
             self.model.as_ref().map_or("-", ModelName::as_str).escape_debug(),
             self.upstream.as_ref().map_or("-", |upstream| upstream.name.as_str()),
             self.id.as_str()
         )?;
+        if let Some(first_token) = self.first_token {
+            write!(out, " ttft={:.1} ms", first_token.as_secs_f64() * 1e3)?;
+        }
+        if let Some(spent) = &self.spent {
+            write!(out, " tokens={}+{}", spent.prompt, spent.answer)?;
+        }
+        if let Some(finish) = &self.finish {
+            write!(out, " finish={}", finish.as_str())?;
+        }
         if let Some(error) = self.error {
             write!(out, " error={error}")?;
         }
@@ -195,6 +238,18 @@ impl Line {
             out.write_all(b" client-left")?;
         }
         Ok(())
+    }
+}
+
+/// Ends a colour.
+const PLAIN: &str = "\x1b[0m";
+
+/// The colour of a status: green, yellow for what the client did wrong, red.
+fn paint(status: u16) -> &'static str {
+    match status {
+        ..400 => "\x1b[32m",
+        400..500 => "\x1b[33m",
+        500.. => "\x1b[31m",
     }
 }
 
@@ -217,4 +272,61 @@ pub(in crate::gateway) fn cut(text: &str) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(status: u16) -> Line {
+        let path = "/v1/chat/\u{1b}[2J".into();
+        Line {
+            time: SystemTime::UNIX_EPOCH,
+            id: RequestId::of(Some(&http::HeaderValue::from_static("r1"))),
+            trace: None,
+            who: Some(Who::Unknown("0123abcd".to_owned())),
+            asked: Asked { client: None, method: "POST".into(), path, client_retry: None },
+            status,
+            error: None,
+            model: Some("m".into()),
+            upstream: None,
+            node: None,
+            tries: 1,
+            stream: true,
+            bytes: None,
+            finish: None,
+            spent: Some(Spent::estimated(12, 34)),
+            first_byte: Some(Duration::from_millis(19)),
+            first_token: Some(Duration::from_millis(20)),
+            duration: Duration::from_millis(1_500),
+            client_left: false,
+            prompt: None,
+        }
+    }
+
+    fn text(line: &Line, colour: bool) -> String {
+        let mut out = Vec::new();
+        line.write_text(&mut out, colour).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_for_people_is_one_line_and_holds_nothing_that_controls_a_terminal() {
+        let wanted = "1970-01-01T00:00:00.000Z - POST /v1/chat/\\u{1b}[2J 200 1500.0 ms key=unknown:0123abcd model=m \
+                      upstream=- id=r1 ttft=20.0 ms tokens=12+34";
+        assert_eq!(text(&line(200), false), wanted);
+        let failed =
+            Line { error: Some("upstream_error"), tries: 2, client_left: true, ..line(502) };
+        assert!(text(&failed, false).ends_with(" error=upstream_error tries=2 client-left"));
+    }
+
+    #[test]
+    fn where_there_are_colours_only_the_status_has_one() {
+        for (status, colour) in [(200, 32), (404, 33), (499, 33), (500, 31)] {
+            let painted = format!("\u{1b}[{colour}m{status}\u{1b}[0m");
+            let plain = text(&line(status), false);
+            let at = plain.replacen(&format!(" {status} "), &format!(" {painted} "), 1);
+            assert_eq!(text(&line(status), true), at);
+        }
+    }
 }

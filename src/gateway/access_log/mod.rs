@@ -10,9 +10,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pingora_proxy::Session;
+use prometheus::IntCounter;
 
+pub use self::line::{Asked, Line, Who};
 pub(super) use self::line::{CLIENT_LEFT, cut, short};
-pub use self::line::{Line, Who};
 use super::context::RequestContext;
 use crate::metrics::Metrics;
 
@@ -33,12 +34,22 @@ pub enum Format {
     Json,
     /// For people.
     Text,
+    /// For people, on a terminal that shows colours.
+    Colour,
 }
 
 /// The end of the queue where lines go in. Off: nothing happens.
 #[derive(Clone)]
 pub struct AccessLog {
     lines: Option<SyncSender<Message>>,
+}
+
+/// The line of a request that is under way.
+pub(super) struct Begun {
+    asked: Asked,
+    lines: SyncSender<Message>,
+    /// Counts lines that do not fit.
+    dropped: IntCounter,
 }
 
 /// What the writer is told.
@@ -69,12 +80,11 @@ impl AccessLog {
         Ok((Self { lines: Some(lines) }, writer))
     }
 
-    /// Queues the line of a request that ended. Never waits.
-    pub(super) fn write(&self, session: &Session, ctx: &RequestContext, metrics: &Metrics) {
-        let Some(lines) = &self.lines else { return };
-        if lines.try_send(Message::Line(Box::new(Line::of(session, ctx)))).is_err() {
-            metrics.access_log_dropped.inc();
-        }
+    /// Notes what the head of a request tells, and where its line will go: it may end where there is no session any more.
+    pub(super) fn begin(&self, session: &Session, metrics: &Metrics) -> Option<Begun> {
+        let lines = self.lines.clone()?;
+        let dropped = metrics.access_log_dropped.clone();
+        Some(Begun { asked: Asked::of(session), lines, dropped })
     }
 
     /// Nothing comes any more: the writer ends when it has written what waits. Blocks while the queue is full.
@@ -82,6 +92,16 @@ impl AccessLog {
         if let Some(lines) = &self.lines {
             let _writer_is_gone = lines.send(Message::End);
         }
+    }
+}
+
+/// Queues the line of a request that ended, or was cut: then there is no session. Never waits.
+pub(super) fn write(ctx: &mut RequestContext, session: Option<&Session>) {
+    let Some(Begun { asked, lines, dropped }) = ctx.line.take() else { return };
+    let bytes = session.map(|session| (session.body_bytes_read(), session.body_bytes_sent()));
+    let line = Box::new(Line::of(asked, ctx, bytes));
+    if lines.try_send(Message::Line(line)).is_err() {
+        dropped.inc();
     }
 }
 
@@ -119,7 +139,9 @@ fn write_one(line: &Line, format: Format, text: &mut Vec<u8>) {
     match format {
         Format::Json => line.write_json(text),
         // Memory grows as needed, so writing cannot fail.
-        Format::Text => drop(line.write_text(text)),
+        Format::Text | Format::Colour => {
+            drop(line.write_text(text, format == Format::Colour));
+        }
     }
     text.push(b'\n');
 }

@@ -76,7 +76,6 @@ impl Gateway {
         let mut chat = Chat::new(sessions.clone(), (taken, asked), brought);
         chat.until = until;
         ctx.chat = Some(Box::new(chat));
-        ctx.in_session = true;
         readdress(session)?;
         Ok(key)
     }

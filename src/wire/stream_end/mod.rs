@@ -6,13 +6,12 @@
 //! passes as it comes. The search for a reason to finish goes through lines in whatever pieces they come.
 
 mod fault;
-mod finish;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
+use super::finish::{Finish, Reason};
 use fault::{Fault, of_error};
-use finish::Finish;
 
 /// Longest event that waits to be read whole, in bytes. vLLM's is about 200.
 const HELD_BYTES_MAX: usize = 16 * 1024;
@@ -108,12 +107,12 @@ impl StreamEnd {
             _ => return None,
         };
         Some(Self {
+            finish: Finish::of_path(path)?,
             form,
             place: Place::Begin { event: true, after_cr: false },
             ending: false,
             finished: false,
             ended: false,
-            finish: Finish::default(),
             held: BytesMut::new(),
         })
     }
@@ -160,6 +159,11 @@ impl StreamEnd {
         self.ended
     }
 
+    /// Why a stream that came to a good end has ended.
+    pub fn reason(&self) -> Option<Reason> {
+        if self.is_well() { self.finish.reason() } else { None }
+    }
+
     fn scan(&mut self, bytes: &[u8]) -> Stop {
         let at_event = matches!(self.place, Place::Begin { event: true, .. });
         let mut scan = Scan { bytes, at: 0, event_at: at_event.then_some(0), error_at: None };
@@ -188,9 +192,8 @@ impl StreamEnd {
     /// Goes through a line that tells nothing by its begin, to its end if that is at hand.
     fn read_on(&mut self, scan: &mut Scan<'_>, end: Option<usize>) {
         let rest = &scan.bytes[scan.at..];
-        if self.form == Form::Choices && !self.ending {
-            self.ending = self.finish.is_in(&rest[..end.unwrap_or(rest.len())]);
-        }
+        let begins = self.finish.push(&rest[..end.unwrap_or(rest.len())]);
+        self.ending |= begins && self.form == Form::Choices;
         match end {
             Some(end) => self.end_line(scan, scan.at + end),
             None => {
@@ -231,7 +234,7 @@ impl StreamEnd {
     }
 
     fn end_line(&mut self, scan: &mut Scan<'_>, end: usize) {
-        self.finish = Finish::default();
+        self.finish.begin_anew();
         self.place = Place::Begin { event: false, after_cr: scan.bytes[end] == b'\r' };
         scan.at = end + 1;
     }
@@ -259,7 +262,7 @@ impl StreamEnd {
         let event = scan.event_at == Some(from);
         // What waits is read again, and with it a good end that is in it.
         self.ending &= !event;
-        self.finish = Finish::default();
+        self.finish.begin_anew();
         self.place = Place::Begin { event, after_cr: false };
         Stop::Hold(from)
     }

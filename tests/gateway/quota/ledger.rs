@@ -161,7 +161,7 @@ async fn a_kill_loses_no_row_that_was_written_and_the_sums_are_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_cut_when_the_gateway_stops_have_rows() {
+async fn requests_that_are_cut_when_the_gateway_stops_have_rows_and_lines() {
     let token_delay = Duration::from_millis(5);
     let settings = Settings { models: vec!["m".into()], token_delay, ..Settings::default() };
     let (node, dir) = (node_with(settings).await, tempfile::tempdir().unwrap());
@@ -186,7 +186,22 @@ async fn requests_that_are_cut_when_the_gateway_stops_have_rows() {
     let mut asking = tokio::task::JoinSet::new();
     asking.spawn(request(&long));
     within(node.wait_until(|counts| counts.running == 2)).await;
-    assert_eq!(process.stop().await.code, Some(0));
+    let ended = process.stop().await;
+    assert_eq!(ended.code, Some(0));
+    let lines = ended.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut lines: Vec<_> = lines.filter(|line| line["error"] == "draining").collect();
+    lines.sort_by_key(|line| line["status"].as_u64());
+    let told = |line: &Value| {
+        ["path", "key", "status", "stream", "bytes_out"].map(|name| line[name].clone())
+    };
+    let path = json!(CHAT);
+    assert_eq!(
+        lines.iter().map(told).collect::<Vec<_>>(),
+        [
+            [path.clone(), json!("team"), json!(200), json!(true), Value::Null],
+            [path, json!("team"), json!(503), json!(false), Value::Null],
+        ]
+    );
     let mut rows = rows(&dir.path().join("usage.jsonl"));
     rows.sort_by_key(|row| row["status"].as_u64());
     let [of_stream, other] = rows.as_slice() else { panic!("{rows:?}") };
