@@ -26,7 +26,7 @@
 //! the head of a stream back until its first event, watches the clock and has comments written into silent streams;
 //! `upstream_response_filter` judges the status; `gateway/passing.rs` decides what goes to the client, and from when on no
 //! other node can take the place of this one; `error_while_proxy` decides whether there is another try; `fail_to_proxy`
-//! tells the client what cannot be mended; `logging` counts the request, settles its limits and writes its row ([`ledger`]) and its line.
+//! tells the client what cannot be mended; `logging` settles the request's limits, writes its row ([`ledger`]), counts it (`gateway/counted.rs`) and writes its line.
 //!
 //! Two dialects lie on that way, not beside it. A question of a chat session (`gateway/chats/`, [`chat`]) becomes the chat that a node is
 //! asked for before anything else looks at it, and its answer is told in short as it leaves. A request to Ollama
@@ -92,6 +92,15 @@
 //! - **A session is taken for one request at a time**, as a guard: whatever ends the request gives it back as it was, and only a whole
 //!   answer changes it. In Redis it is a lease, and what became of it is written only where nobody else has written since.
 //! - **What a session keeps of its node's key is sealed with its id**, which nobody keeps: who reads the store reads no key.
+//! - **What is seen of a request is plain counters** ([`metrics`]) of its node, its model and its key: found once, written without a lock, read when
+//!   somebody asks. One histogram has vLLM's bounds for whoever scrapes, and four parts of each for the percentiles on the page. A model has
+//!   series once an answer for it was good: what clients make up has none.
+//! - **Tokens are seen as they pass** (`gateway/flow.rs`), by a mark that stands once in each event ([`wire::token_events`]): the time to the
+//!   first, and between them, is what the client sees, on any node that streams over HTTP.
+//! - **The page is written once, here** (`admin/page/`): its script loads it anew and puts in what changed, so that no second place knows
+//!   how a number looks. One type writes its markup, and escapes whatever is not a constant.
+//! - **The document of the API is data, its refusals are code** ([`answers::docs`]): JSON says what is particular to an endpoint; statuses,
+//!   scopes and examples of errors are written from what refuses.
 //! - **`explain` is the code that serves**: a choice carries its reason as a plain word, and a test sends what it explains.
 //! - **A prompt is counted in pieces** ([`chat::tokens`]): rendered whole, by the model's own template, and cut at special tokens, where its
 //!   tokenizer cuts too. So the sum is exact, and what a session counted before is looked up.

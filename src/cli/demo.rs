@@ -120,8 +120,9 @@ sluice {version}: a gateway and simulated nodes. Ctrl-C ends them all.
   base URL   http://{base}/v1
   key        {key}
   model      {model}
+  documents  http://{base}/docs
+  status     http://{operators}/
   metrics    http://{operators}/metrics
-  nodes      http://{operators}/api/status
 {nodes}
 Try:
 

@@ -133,6 +133,10 @@ impl RequestContext {
         self.node_told = true;
         if let Some(place) = &mut self.place {
             place.node().reached(fault != Fault::Connect);
+            if fault == Fault::Connect {
+                // Whether it is gone is known before the next request comes.
+                place.node().schedule.hurry();
+            }
             place.failed(fault);
         }
     }

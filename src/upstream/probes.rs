@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::Upstream;
-use super::client::{self, Client};
+use super::client::{self, Client, Unanswered};
 use super::health::{Halt, Thresholds};
 use super::load::Gauges;
 use super::member::Member;
@@ -21,6 +21,10 @@ const AT_ONCE: usize = 64;
 
 /// Longest sleep between two looks at what is due: a reload brings new nodes.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
+
+/// To the next probe of a node that took no connection, and of one that answers again, until that is believed: what is certain
+/// is known within a second or two. Whoever is slow, or answers with an error, has all of the interval to get well.
+const SOON: Duration = Duration::from_millis(500);
 
 /// Between probes: this much of the interval more or less, by chance, so that gateways and nodes do not march in step.
 const JITTER: f64 = 0.1;
@@ -55,9 +59,12 @@ impl Schedule {
         true
     }
 
-    fn done(&self, works: bool) {
+    fn done(&self, works: bool, soon: bool) {
         let mut due = self.0.lock();
         due.running = false;
+        if soon {
+            due.at = due.at.map(|at| at.min(Instant::now() + SOON));
+        }
         // What comes back may have been started in another way.
         due.never_pauses &= works;
     }
@@ -142,6 +149,7 @@ async fn look(upstream: Arc<Upstream>, (member, lists): Subject, client: Arc<Cli
             healthy_after: health.healthy_after,
         },
     };
+    let refused = found == Err(Unanswered::NoConnection.to_string());
     node.tell(node.health.probed(found, need, Instant::now()));
     if works {
         if upstream.kind == Kind::Vllm {
@@ -154,7 +162,8 @@ async fn look(upstream: Arc<Upstream>, (member, lists): Subject, client: Arc<Cli
         node.load.compare(None, 0);
         node.cache_use.forget();
     }
-    node.schedule.done(works);
+    let is_down = node.health.told(Instant::now()).0 == "down";
+    node.schedule.done(works, if is_down { works } else { refused });
 }
 
 struct Look<'l> {

@@ -35,6 +35,19 @@ async fn a_node_whose_probes_fail_gets_no_work_until_they_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_takes_no_connection_is_known_to_be_down_long_before_its_turn() {
+    let (one, two) = (node(&["m"]).await, node(&["m"]).await);
+    let fields = "models: [m], balance: round_robin, health: { interval: 1h, timeout: 2s, unhealthy_after: 3, healthy_after: 2 }";
+    let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], fields)).await;
+    let gone = one.addr();
+    one.kill().await;
+    for _ in 0..2 {
+        assert_eq!(gateway.chat("m").send().await.unwrap().status(), 200);
+    }
+    until(&gateway, gone, "down").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_node_gets_no_work_though_its_health_is_fine() {
     let (one, two) = (node(&["m"]).await, node(&["m"]).await);
     let gateway = TestGateway::start(&upstream(&[one.addr(), two.addr()], &fields())).await;
