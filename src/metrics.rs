@@ -234,18 +234,21 @@ impl Metrics {
 
     /// Notes the numbers of this moment: to be called every [`EVERY`].
     pub fn note(&self, now: Instant) {
-        self.subjects.note(now);
-        self.whole.note(&self.models(), self.waits(), now);
+        let reading = self.subjects.read();
+        let waits = self.waits(&reading);
+        self.subjects.note(reading.nodes, now);
+        self.whole.note(&self.models(), waits, now);
     }
 
     /// The gateway as a whole.
     pub fn overview(&self, now: Instant) -> Overview {
-        self.whole.overview(&self.models(), self.waits(), now)
+        let waits = self.waits(&self.subjects.read());
+        self.whole.overview(&self.models(), waits, now)
     }
 
-    fn waits(&self) -> Waits {
+    fn waits(&self, reading: &Reading) -> Waits {
         let in_flight = u64::try_from(self.in_flight.get()).unwrap_or(0);
-        Waits { in_flight, queued: self.subjects.read().queued as u64 }
+        Waits { in_flight, queued: reading.queued as u64 }
     }
 
     /// A request took so much time of the gateway's own.

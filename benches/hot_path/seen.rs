@@ -109,6 +109,8 @@ fn scrape() -> Step {
         NodeReading {
             node: format!("http://gpu-{n:02}.cluster.internal:8000"),
             state: "up",
+            reason: None,
+            lasted: Duration::ZERO,
             takes_work: true,
             in_flight: 12,
             load_bytes: 120_000,

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use ring::digest;
 
 use super::page::Html;
+use crate::wire::negotiated::{has_already, takes_gzip};
 
 /// A page may load its own script and style, ask its own listener, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -88,7 +89,8 @@ impl Answer {
 
     /// As the client of this request shall get it.
     pub(super) fn finish(mut self, method: &Method, asked: &HeaderMap) -> Response<Vec<u8>> {
-        if self.tag.is_some() && asked.get(header::IF_NONE_MATCH) == self.tag.as_ref() {
+        let tag = self.tag.as_ref().and_then(|tag| tag.to_str().ok());
+        if tag.is_some_and(|tag| has_already(asked, tag)) {
             self.status = StatusCode::NOT_MODIFIED;
             self.body.clear();
         }
@@ -104,7 +106,7 @@ impl Answer {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         if self.tag.is_some() || self.content_type == HTML {
             headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-            let wanted = self.body.len() >= GZIP_BYTES_MIN && takes_gzip(asked);
+            let wanted = self.body.len() >= GZIP_BYTES_MIN && takes_gzip(asked, false);
             if let Some(packed) = wanted.then(|| packed(&self.body)).flatten() {
                 headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 self.body = packed;
@@ -123,35 +125,8 @@ impl Answer {
     }
 }
 
-/// True where `Accept-Encoding` names gzip, and not with a weight of 0.
-fn takes_gzip(asked: &HeaderMap) -> bool {
-    let values = asked.get_all(header::ACCEPT_ENCODING).iter();
-    let mut codings = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
-    codings.any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let weight = weight.trim().strip_prefix("q=").map(str::parse::<f32>);
-        name.trim().eq_ignore_ascii_case("gzip") && !matches!(weight, Some(Ok(0.0) | Err(_)))
-    })
-}
-
 fn packed(body: &[u8]) -> Option<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(body).ok()?;
     gzip.finish().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gzip_is_for_those_who_take_it() {
-        let takes = |value: &'static str| {
-            let value = HeaderValue::from_static(value);
-            takes_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]))
-        };
-        assert!(takes("gzip") && takes("br, GZIP;q=0.5") && takes("deflate,gzip;q=1.0"));
-        assert!(!takes("br") && !takes("gzip;q=0") && !takes("gzip; q=0.0") && !takes("x-gzipped"));
-        assert!(!takes_gzip(&HeaderMap::new()));
-    }
 }

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use tokio::task::block_in_place;
+
 use http::{HeaderValue, Response, StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora_core::apps::http_app::ServeHttp;
@@ -95,13 +97,14 @@ impl Admin {
                 .with(header::ALLOW, HeaderValue::from_static(allow));
         }
         match *path {
-            "/" => self.page(request),
+            // What takes some milliseconds must not keep streams waiting that this thread serves.
+            "/" => block_in_place(|| self.page(request)),
             "/style.css" => Answer::asset(&page::STYLE),
             "/app.js" => Answer::asset(&page::SCRIPT),
             "/icon.svg" => Answer::asset(&page::ICON),
-            "/metrics" => self.exposition(request),
+            "/metrics" => block_in_place(|| self.exposition(request)),
             "/livez" => Answer::new(StatusCode::OK, TEXT, b"ok\n".to_vec()),
-            "/api/status" => self.let_in(request, |_| self.json()),
+            "/api/status" => block_in_place(|| self.let_in(request, |_| self.json())),
             "/api/nodes/drain" => self.let_in(request, |who| self.ordered(request, true, who)),
             "/api/nodes/undrain" => self.let_in(request, |who| self.ordered(request, false, who)),
             _ => self.form(session).await,
@@ -183,6 +186,9 @@ impl Admin {
     }
 
     fn exposition(&self, request: &RequestHeader) -> Answer {
+        if let Err(stranger) = self.entrance.own_page(&request.method, &request.headers) {
+            return Answer::error(stranger.status(), stranger.message());
+        }
         if !self.entrance.opens_metrics(&request.headers) {
             return Answer::error(StatusCode::UNAUTHORIZED, "the metrics_key is needed")
                 .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -72,7 +72,9 @@ impl Gateway {
         }
         let there = self.routes_to_stored(ctx, candidates, &key)?;
         let routes = there.as_ref().map(|there| there.routes.as_slice());
+        ctx.own_time.stop();
         let (chosen, fallbacks) = self.choose(ctx, (candidates, routes), &key).await?;
+        ctx.own_time.go();
         let limit = timeout.unwrap_or(chosen.route.upstream.timeouts.first_byte);
         let asked = Asked { uri: &uri, query, timeout: limit };
         let (named_node, query) = self.operate(session, ctx, candidates, asked).await?;

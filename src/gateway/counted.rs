@@ -14,6 +14,7 @@ fn in_words(how: Failure) -> &'static str {
         Failure::Broken => "The node broke off, or sent what is no answer.",
         Failure::Auth => "The node refused the key that it was shown.",
         Failure::Died => "The node told of its death in its answer.",
+        Failure::Status => "The node answered with an error.",
     }
 }
 
@@ -44,7 +45,7 @@ impl Gateway {
         }
         let name = forward.model.as_ref().map(short);
         let model = self.metrics.of_model(name.as_ref().map(|name| name.as_str()), status < 400);
-        model.answered(status, tokens);
+        (1..ctx.counted_tries()).for_each(|_| model.retried());
         let node = ctx.place.as_ref().map(|place| &place.node().traffic);
         if let Some(node) = node.filter(|_| has_answer) {
             node.answered(status, tokens);
@@ -60,9 +61,10 @@ impl Gateway {
         if let Some(key) = &ctx.key {
             key.traffic.answered(status, tokens);
         }
-        if ctx.refused.is_some() && status < 400 {
+        match ctx.refused.is_some() && status < 400 {
             // Its client had the head: it was told in the stream, or cut off.
-            model.failed(Failure::Broken);
+            true => model.failed(Failure::Broken),
+            false => model.answered(status, tokens),
         }
     }
 
@@ -70,7 +72,9 @@ impl Gateway {
     fn note_error(&self, ctx: &RequestContext, status: u16) {
         let told = match &ctx.refused {
             Some(refusal) if !(400..500).contains(&status) => (refusal.code(), refusal.message()),
-            None if status >= 500 => ("status", "The node answered with an error.".into()),
+            None if status >= 500 && ctx.forward.is_some() => {
+                (Failure::Status.label(), in_words(Failure::Status).into())
+            }
             _ => return,
         };
         self.errors.note(ctx, Some(status), told);

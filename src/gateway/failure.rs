@@ -265,7 +265,7 @@ impl Gateway {
         if ctx.failure.is_none() && !ctx.answer.is_over() {
             match error.etype() {
                 // Its head has told the node's health already, and a long answer tells nothing of it.
-                ErrorType::HTTPStatus(_) => self.count_failure(ctx, Failure::Broken),
+                ErrorType::HTTPStatus(_) => self.count_failure(ctx, Failure::Status),
                 _ if is_total(error) => {
                     ctx.node_told = true;
                     self.count_failure(ctx, Failure::Timeout);

@@ -84,6 +84,7 @@ pub(super) async fn peer(
     ctx.failure = None;
     ctx.node_told = false;
     ctx.tries += 1;
+    let tried = ctx.tried.len();
     node::take(session, ctx).await?;
     let (Some(forward), Some(place)) = (&ctx.forward, &ctx.place) else {
         return Err(internal("no node was chosen"));
@@ -91,11 +92,9 @@ pub(super) async fn peer(
     let left = forward.first_byte_until.saturating_duration_since(Instant::now());
     let (upstream, node) = (&forward.route.upstream, place.node());
     ctx.hurried = left < upstream.timeouts.connect;
-    if ctx.counted_tries() > 1 {
+    if let Some(failed) = ctx.tried.get(tried) {
         upstream.metrics.retried();
-        if let Some(failed) = ctx.tried.last() {
-            failed.traffic.retried();
-        }
+        failed.traffic.retried();
     }
     let address = match tokio::time::timeout(left, node.addresses.current()).await {
         Ok(Ok(address)) => address,

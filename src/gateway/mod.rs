@@ -199,6 +199,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         ctx.own_time.go();
         ctx.answer.next_try();
+        ctx.flow = None;
         let pieces = ctx.pieces();
         *request = forward::request(session, ctx, pieces.as_ref(), request.version)?;
         if let Some(forward) = &ctx.forward {

@@ -55,6 +55,9 @@ impl Snapshot {
         };
         let upstreams: Vec<Arc<Upstream>> =
             config.upstreams.iter().zip(table::models_paths(config)).map(upstream).collect();
+        for model in upstreams.iter().filter_map(|one| one.models.configured()).flatten() {
+            let _has_series_now = metrics.of_model(Some(model.as_str()), true);
+        }
         let table = RouteTable::build(config, &upstreams)?;
         forget_unprobed(registry, &upstreams);
         let default = config.default_upstream.and_then(|index| upstreams.get(index).cloned());

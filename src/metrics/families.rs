@@ -1,5 +1,5 @@
-//! Series of subjects that come and go (nodes, models, keys), made when somebody asks: no request pays for them, and who is
-//! gone leaves none.
+//! Series of subjects that come and go (nodes, keys) or come (models), made when somebody asks: no request pays for them,
+//! and who is gone leaves none.
 
 use prometheus::core::Desc;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};

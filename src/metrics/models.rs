@@ -1,5 +1,5 @@
-//! The series of models, and how their number is bounded: a name has series once an answer was good, or where it is
-//! configured; what clients make up has none.
+//! The series of models, and how their number is bounded: a name has series where it is configured, or once an answer for
+//! it was good; what clients make up has none. They stay: counters that are gone and come again would be wrong.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::proto::MetricType;
 
+use super::Failure;
 use super::families::Family;
 use super::traffic::{CLASSES, TOKENS, Traffic};
 use super::{LABEL_VALUES_MAX, OTHER};
@@ -42,6 +43,9 @@ impl Models {
     /// Of `model`, which has series from now on where it `exists`.
     pub(super) fn of(&self, model: Option<&str>, exists: bool) -> Arc<Traffic> {
         let Some(model) = model else { return self.none.clone() };
+        if [NONE, UNKNOWN, OTHER].contains(&model) {
+            return self.unknown.clone();
+        }
         if let Some(known) = self.known.load().get(model) {
             return known.clone();
         }
@@ -80,7 +84,7 @@ impl Models {
     }
 }
 
-pub(super) const FAMILIES: [Family<Traffic>; 4] = [
+pub(super) const FAMILIES: [Family<Traffic>; 5] = [
     Family {
         name: "sluice_model_requests_total",
         help: "Requests that went to a node, or should have, by model (`_none` without one, `_unknown` where no node has \
@@ -91,6 +95,12 @@ pub(super) const FAMILIES: [Family<Traffic>; 4] = [
                 told.count_of("status", class, count.get());
             }
         },
+    },
+    Family {
+        name: "sluice_model_broken_streams_total",
+        help: "Streams that broke after their begin, by model: they are not among the requests.",
+        kind: MetricType::COUNTER,
+        tell: |traffic, told| told.count(traffic.failures[Failure::Broken as usize].get()),
     },
     Family {
         name: "sluice_tokens_total",
@@ -127,6 +137,7 @@ mod tests {
     #[test]
     fn what_clients_make_up_has_no_series() {
         let models = Models::new();
+        assert!(Arc::ptr_eq(&models.of(Some(OTHER), true), &models.unknown));
         let answered = |model, exists, status| {
             models.of(model, exists).answered(status, Default::default());
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::proto::MetricType;
 
@@ -16,6 +17,10 @@ pub struct NodeReading {
     pub node: String,
     /// Its state in one word.
     pub state: &'static str,
+    /// Why it is in that state.
+    pub reason: Option<String>,
+    /// For how long it has been.
+    pub lasted: Duration,
     /// It may get work.
     pub takes_work: bool,
     /// Requests of ours under way.
@@ -139,7 +144,7 @@ pub(super) const FAMILIES: [Family<NodeReading>; 16] = [
     },
     Family {
         name: "sluice_node_failures_total",
-        help: "Tries that failed at a node, by kind: connect, timeout, broken, auth, died.",
+        help: "Tries that failed at a node, by kind: connect, timeout, broken, auth, died, status.",
         kind: MetricType::COUNTER,
         tell: |node, told| {
             for (kind, count) in Failure::ALL.iter().zip(&node.traffic.failures) {

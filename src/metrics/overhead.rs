@@ -12,7 +12,8 @@ use super::durations::Durations;
 const NAME: &str = "sluice_overhead_seconds";
 
 const HELP: &str = "Time of a request in the gateway itself: from its first byte until it is on its way, without waiting for its \
-                    body, for a place or for a connection, and with each piece of its answer.";
+                    body, for lists of models, for a place or for a connection, and with each piece of its answer. Waiting for \
+                    Redis, and what a chat session asks of nodes, is in it.";
 
 /// The one histogram.
 #[derive(Clone)]

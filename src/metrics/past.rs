@@ -13,7 +13,7 @@ pub const EVERY: Duration = Duration::from_secs(5);
 pub const POINTS: usize = 60;
 
 /// Samples that a rate of this moment looks back: 10 seconds, and what has gone by since.
-const RATE_SAMPLES: usize = 2;
+const RATE_SAMPLES: usize = 3;
 
 /// What was counted up to a moment.
 #[derive(Clone)]

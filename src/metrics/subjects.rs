@@ -64,11 +64,11 @@ impl Subjects {
     }
 
     /// Notes the numbers of this moment, of each.
-    pub(super) fn note(&self, now: Instant) {
+    pub(super) fn note(&self, nodes: Vec<NodeReading>, now: Instant) {
         for (_, traffic) in self.0.models.all() {
             traffic.note(now);
         }
-        for node in NodeReading::merged(self.read().nodes) {
+        for node in NodeReading::merged(nodes) {
             node.traffic.note(now);
         }
     }

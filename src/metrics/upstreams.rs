@@ -63,11 +63,13 @@ pub enum Failure {
     Auth,
     /// Told of its own death inside of a stream.
     Died,
+    /// Answered 5xx, and was tried again.
+    Status,
 }
 
 impl Failure {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Connect, Self::Timeout, Self::Broken, Self::Auth, Self::Died];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Connect, Self::Timeout, Self::Broken, Self::Auth, Self::Died, Self::Status];
 
     /// In one word.
     pub fn label(self) -> &'static str {
@@ -77,6 +79,7 @@ impl Failure {
             Self::Broken => "broken",
             Self::Auth => "auth",
             Self::Died => "died",
+            Self::Status => "status",
         }
     }
 }
@@ -103,7 +106,7 @@ impl UpstreamSeries {
             )?,
             failures: new.counters(
                 "sluice_upstream_failures_total",
-                "Tries that failed, by upstream and kind: connect, timeout, broken, auth, died.",
+                "Tries that failed, by upstream and kind: connect, timeout, broken, auth, died, status.",
                 &["upstream", "kind"],
             )?,
             queued: new.registered(queued)?,

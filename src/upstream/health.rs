@@ -77,6 +77,17 @@ pub struct Thresholds {
     pub healthy_after: u32,
 }
 
+/// How a node is, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// In one word.
+    pub state: &'static str,
+    /// Why.
+    pub reason: Option<String>,
+    /// For how long, as far as anybody looked: the metrics do, every few seconds.
+    pub lasted: Duration,
+}
+
 /// What changed, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -213,20 +224,13 @@ impl Health {
         })
     }
 
-    /// The state in one word, and why, for operators.
-    pub fn told(&self, now: Instant) -> (&'static str, Option<String>) {
+    /// How it is, for operators.
+    pub fn told(&self, now: Instant) -> Told {
         let mut inside = self.inside.lock();
-        let told = inside.describe(now);
-        if inside.told.is_none_or(|(before, _)| before != told.0) {
-            inside.told = Some((told.0, now));
-        }
-        told
-    }
-
-    /// For how long the state has been the same, as far as anybody looked: the metrics do, every few seconds.
-    pub fn told_for(&self, now: Instant) -> Duration {
-        let told = self.inside.lock().told;
-        told.map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(since))
+        let (state, reason) = inside.describe(now);
+        let (_, since) = inside.told.filter(|(before, _)| *before == state).unwrap_or((state, now));
+        inside.told = Some((state, since));
+        Told { state, reason, lasted: now.saturating_duration_since(since) }
     }
 
     /// Changes what is known.
@@ -371,7 +375,7 @@ mod tests {
             health.probed(Ok(()), NEED, now);
             health.succeeded(false, now);
         }
-        assert_eq!(health.told(now).0, "drained");
+        assert_eq!(health.told(now).state, "drained");
         assert_eq!(health.standing(now), Standing::Out { until: None });
         assert!(health.drain(false, now));
         assert!(matches!(health.standing(now), Standing::Up(_)));
@@ -383,13 +387,13 @@ mod tests {
         assert!(matches!(health.halt(Some(Halt::Paused), now), Change::Down(_)));
         assert_eq!(health.halt(Some(Halt::Paused), now), Change::None);
         assert_eq!(
-            (health.told(now).0, health.standing(now)),
+            (health.told(now).state, health.standing(now)),
             ("paused", Standing::Out { until: None })
         );
         assert_eq!(health.halt(None, now), Change::Up);
         health.halt(Some(Halt::Asleep), now);
         (0..3).for_each(|_| drop(health.probed(failing(), NEED, now)));
-        assert_eq!(health.told(now).0, "down");
+        assert_eq!(health.told(now).state, "down");
         (0..2).for_each(|_| drop(health.probed(Ok(()), NEED, now)));
         assert!(matches!(health.standing(now), Standing::Up(_)));
     }

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::addresses::Addresses;
 use super::cache_use::CacheUse;
-use super::health::{Change, Health};
+use super::health::{Change, Health, Told};
 use super::idle::IdleTime;
 use super::load::Load;
 use super::pace::Pace;
@@ -105,9 +105,12 @@ impl Node {
 
     /// How it is and what it has to do, for the metrics.
     pub fn reading(&self, now: Instant) -> NodeReading {
+        let Told { state, reason, lasted } = self.health.told(now);
         NodeReading {
             node: self.id.to_string(),
-            state: self.health.told(now).0,
+            state,
+            reason,
+            lasted,
             takes_work: self.health.standing(now).takes_work(),
             in_flight: self.load.requests(),
             load_bytes: self.load.prompts(),

@@ -162,7 +162,7 @@ async fn look(upstream: Arc<Upstream>, (member, lists): Subject, client: Arc<Cli
         node.load.compare(None, 0);
         node.cache_use.forget();
     }
-    let is_down = node.health.told(Instant::now()).0 == "down";
+    let is_down = node.health.told(Instant::now()).state == "down";
     node.schedule.done(works, if is_down { works } else { refused });
 }
 

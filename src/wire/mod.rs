@@ -10,6 +10,7 @@ pub mod form;
 pub mod head;
 pub mod ids;
 pub mod lines;
+pub mod negotiated;
 pub mod nesting;
 pub mod ollama;
 pub mod parameters;

@@ -23,7 +23,8 @@ static RESPONSE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b".del
 /// Of anything else.
 static ANY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"data: "));
 
-/// Looks at the pieces of one stream. A mark that is cut in two is not seen: its tokens count with the next.
+/// Looks at the pieces of one stream. A mark that is cut in two is not seen: nodes send whole events, and seldom does one lie
+/// across two reads.
 #[derive(Clone, Copy)]
 pub struct TokenEvents {
     mark: &'static Finder<'static>,

@@ -14,7 +14,7 @@ const NODE_COLUMNS: [&str; 12] = [
     "Running / waiting",
     "KV cache",
     "Prefix hits",
-    "First token p50 / p99",
+    "TTFT p50 / p99",
     "Tokens/s",
     "OK / 4xx / errors",
     "Retries",
@@ -27,8 +27,8 @@ const MODEL_COLUMNS: [&str; 8] = [
     "Nodes up",
     "Requests/s",
     "Tokens/s",
-    "First token p50 / p99",
-    "Between tokens p50 / p99",
+    "TTFT p50 / p99",
+    "Inter-token p50 / p99",
     "OK / 4xx / errors",
     "Retries",
 ];
@@ -63,7 +63,7 @@ fn node(html: &mut Html, node: &NodeStatus) {
     row(html, &node.node);
     html.text(&node.node);
     if let Some(reason) = &node.reason {
-        html.raw("<small>").text(reason).raw(", for ").text(since(node)).raw("</small>");
+        html.raw("<small>for ").text(since(node)).raw(": ").text(reason).raw("</small>");
     }
     html.raw("</th><td><span class=\"state ").text(node.state).raw("\">").text(node.state);
     html.raw("</span></td><td>").text(node.in_flight).raw(" (").text(node.foreign).raw(")</td>");
@@ -74,7 +74,7 @@ fn node(html: &mut Html, node: &NodeStatus) {
     }
     html.text(percent(node.kv_cache)).raw("</td>");
     cell(html, percent(node.prefix_hits));
-    cell(html, percentiles(node.first_token));
+    cell(html, percentiles(node.ttft));
     html.raw("<td>");
     line(html, "tokens per second", &node.tokens_line);
     html.text(amount(node.tokens_per_second)).raw("</td>");
@@ -111,8 +111,8 @@ pub(super) fn models(html: &mut Html, models: &[ModelStatus]) {
         html.raw("<td>");
         line(html, "tokens per second", &model.tokens_line);
         html.text(amount(model.tokens_per_second)).raw("</td>");
-        cell(html, percentiles(model.first_token));
-        cell(html, percentiles(model.between_tokens));
+        cell(html, percentiles(model.ttft));
+        cell(html, percentiles(model.inter_token_latency));
         answers(html, model.answers);
         cell(html, count(model.answers.retries));
         html.raw("</tr>");

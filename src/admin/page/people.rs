@@ -124,7 +124,7 @@ pub(super) fn errors(html: &mut Html, errors: &[ErrorStatus]) {
         html.text(age(error.age_seconds)).raw(" ago</small></th>");
         match error.status {
             Some(status) => cell(html, status),
-            None => cell(html, "tried again"),
+            None => cell(html, "a try"),
         }
         html.raw("<td class=words><b>")
             .text(error.code)

@@ -129,9 +129,9 @@ fn totals(html: &mut Html, totals: &Totals) {
         Total::new("Tokens/s", amount(totals.tokens_per_second))
             .beside_if("prompts", totals.prompt_tokens_per_second)
             .line("tokens of answers per second", &totals.tokens_line),
-        Total::of("First token, p50", totals.first_token)
-            .line("milliseconds to the first token, p50,", &totals.first_token_line),
-        Total::of("Between tokens, p50", totals.between_tokens),
+        Total::of("TTFT, p50", totals.ttft)
+            .line("milliseconds to the first token, p50,", &totals.ttft_line),
+        Total::of("Inter-token latency, p50", totals.inter_token_latency),
         Total::new("Errors/s", amount(totals.errors_per_second))
             .line("errors per second", &totals.errors_line),
     ] {

@@ -65,8 +65,8 @@ pub(super) struct Totals {
     pub(super) prompt_tokens_per_second: f64,
     /// Answers of 5xx, and streams that broke.
     pub(super) errors_per_second: f64,
-    pub(super) first_token: Percentiles,
-    pub(super) between_tokens: Percentiles,
+    pub(super) ttft: Percentiles,
+    pub(super) inter_token_latency: Percentiles,
     /// Seconds between two points of the lines below.
     pub(super) seconds_per_point: u64,
     pub(super) in_flight_line: Line,
@@ -75,7 +75,7 @@ pub(super) struct Totals {
     pub(super) tokens_line: Line,
     pub(super) errors_line: Line,
     /// Half of the first tokens came within so many milliseconds.
-    pub(super) first_token_line: Line,
+    pub(super) ttft_line: Line,
 }
 
 /// Where it all is known.
@@ -135,15 +135,15 @@ impl Totals {
             tokens_per_second: short(recent.tokens),
             prompt_tokens_per_second: short(recent.prompt_tokens),
             errors_per_second: short(recent.errors),
-            first_token: recent.first_token.into(),
-            between_tokens: recent.between_tokens.into(),
+            ttft: recent.first_token.into(),
+            inter_token_latency: recent.between_tokens.into(),
             seconds_per_point: EVERY.as_secs(),
             in_flight_line: short_line(in_flight_line),
             queued_line: short_line(queued_line),
             requests_line: short_line(recent.requests_line),
             tokens_line: short_line(recent.tokens_line),
             errors_line: short_line(recent.errors_line),
-            first_token_line: short_line(recent.first_token_line),
+            ttft_line: short_line(recent.first_token_line),
         }
     }
 }

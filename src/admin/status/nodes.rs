@@ -44,18 +44,16 @@ pub(in crate::admin) struct NodeStatus {
     pub(in crate::admin) waiting: Option<u32>,
     /// Part of the KV cache in use, 0 to 1.
     pub(in crate::admin) kv_cache: Option<f64>,
-    /// Part of the prompts' tokens that were in the prefix cache since the last looks, 0 to 1.
+    /// Part of the prompts' tokens that were in the prefix cache in the last five minutes, 0 to 1.
     pub(in crate::admin) prefix_hits: Option<f64>,
-    pub(in crate::admin) first_token: Percentiles,
-    pub(in crate::admin) between_tokens: Percentiles,
+    pub(in crate::admin) ttft: Percentiles,
+    pub(in crate::admin) inter_token_latency: Percentiles,
     /// Of answers, over the last 10 seconds.
     pub(in crate::admin) tokens_per_second: f64,
     /// Since the gateway knows the node.
     pub(in crate::admin) answers: Answers,
     /// Tokens of answers per second, over the last five minutes.
     pub(in crate::admin) tokens_line: Line,
-    /// Half of the first tokens came within so many milliseconds.
-    pub(in crate::admin) first_token_line: Line,
     /// Where they are learnt from the node.
     pub(in crate::admin) models: Option<Vec<String>>,
 }
@@ -84,8 +82,8 @@ pub(in crate::admin) struct ModelStatus {
     pub(in crate::admin) nodes: usize,
     pub(in crate::admin) requests_per_second: f64,
     pub(in crate::admin) tokens_per_second: f64,
-    pub(in crate::admin) first_token: Percentiles,
-    pub(in crate::admin) between_tokens: Percentiles,
+    pub(in crate::admin) ttft: Percentiles,
+    pub(in crate::admin) inter_token_latency: Percentiles,
     pub(in crate::admin) answers: Answers,
     pub(in crate::admin) tokens_line: Line,
 }
@@ -120,8 +118,8 @@ impl NodeStatus {
         Self {
             node: reading.node,
             state: reading.state,
-            reason: member.node.health.told(now).1,
-            state_age_seconds: member.node.health.told_for(now).as_secs(),
+            reason: reading.reason,
+            state_age_seconds: reading.lasted.as_secs(),
             takes_work: reading.takes_work,
             in_flight: reading.in_flight,
             load_bytes: reading.load_bytes,
@@ -130,12 +128,11 @@ impl NodeStatus {
             waiting: reading.gauges.map(|(_, waiting)| waiting),
             kv_cache: reading.kv_cache.map(part),
             prefix_hits: reading.prefix_hits.map(part),
-            first_token: recent.first_token.into(),
-            between_tokens: recent.between_tokens.into(),
+            ttft: recent.first_token.into(),
+            inter_token_latency: recent.between_tokens.into(),
             tokens_per_second: short(recent.tokens),
             answers: reading.traffic.outcome().into(),
             tokens_line: short_line(recent.tokens_line),
-            first_token_line: short_line(recent.first_token_line),
             models: member.models().map(text),
         }
     }
@@ -179,8 +176,8 @@ pub(super) fn models(snapshot: &Snapshot, metrics: &Metrics, now: Instant) -> Ve
             nodes,
             requests_per_second: short(recent.requests),
             tokens_per_second: short(recent.tokens),
-            first_token: recent.first_token.into(),
-            between_tokens: recent.between_tokens.into(),
+            ttft: recent.first_token.into(),
+            inter_token_latency: recent.between_tokens.into(),
             answers: traffic.map(|traffic| traffic.outcome().into()).unwrap_or_default(),
             tokens_line: short_line(recent.tokens_line),
             model,

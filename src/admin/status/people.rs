@@ -20,7 +20,7 @@ pub(in crate::admin) struct KeyStatus {
     pub(in crate::admin) expired: bool,
     /// Since the gateway began.
     pub(in crate::admin) requests: u64,
-    /// Of them, those that a limit refused.
+    /// Besides them, those that a limit refused.
     pub(in crate::admin) limited: u64,
     pub(in crate::admin) prompt_tokens: u64,
     pub(in crate::admin) completion_tokens: u64,
@@ -57,7 +57,7 @@ pub(in crate::admin) struct ErrorStatus {
     pub(in crate::admin) time: String,
     /// The request's.
     pub(in crate::admin) id: String,
-    /// What the client got; none where another try took the place of this one.
+    /// What the client got; none where this is a try, which another may have followed.
     pub(in crate::admin) status: Option<u16>,
     /// Of the refusal, or how a try failed: `connect`, `timeout`, `broken`, `died`, `auth`, `status`.
     pub(in crate::admin) code: &'static str,

@@ -5,6 +5,7 @@ mod document;
 mod refusals;
 
 use std::io::Read;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use ring::digest::{SHA256, digest};
 
 use super::Answer;
+use crate::wire::negotiated::{has_already, takes_gzip};
 pub use document::Document;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -39,13 +41,15 @@ struct File {
     bytes: &'static [u8],
     /// Packed with gzip: its name in [`SUMS`], unpacked.
     packed: Option<&'static str>,
+    /// Unpacked, once somebody has asked for it.
+    unpacked: OnceLock<Bytes>,
 }
 
 const fn plain(path: &'static str, content_type: &'static str, bytes: &'static [u8]) -> File {
-    File { path, content_type, bytes, packed: None }
+    File { path, content_type, bytes, packed: None, unpacked: OnceLock::new() }
 }
 
-const FILES: [File; 7] = [
+static FILES: [File; 7] = [
     plain("/docs", HTML, include_bytes!("pages/docs.html")),
     plain("/docs/init.js", SCRIPT, include_bytes!("pages/docs.js")),
     plain("/redoc", HTML, include_bytes!("pages/redoc.html")),
@@ -55,18 +59,21 @@ const FILES: [File; 7] = [
         content_type: SCRIPT,
         bytes: include_bytes!("vendor/swagger-ui-bundle.js.gz"),
         packed: Some("swagger-ui-bundle.js"),
+        unpacked: OnceLock::new(),
     },
     File {
         path: "/docs/swagger-ui.css",
         content_type: STYLE,
         bytes: include_bytes!("vendor/swagger-ui.css.gz"),
         packed: Some("swagger-ui.css"),
+        unpacked: OnceLock::new(),
     },
     File {
         path: "/docs/redoc.standalone.js",
         content_type: SCRIPT,
         bytes: include_bytes!("vendor/redoc.standalone.js.gz"),
         packed: Some("redoc.standalone.js"),
+        unpacked: OnceLock::new(),
     },
 ];
 
@@ -80,13 +87,13 @@ pub fn page(path: &str, headers: &HeaderMap) -> Option<Answer> {
         answer.headers.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
         return Some(answer);
     };
-    let mut answer = if takes_gzip(headers) {
+    let mut answer = if takes_gzip(headers, true) {
         let sum = sum_of(&format!("{name}.gz"));
         let mut answer = answer(headers, Bytes::from_static(file.bytes), sum, file.content_type);
         answer.headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         answer
     } else {
-        answer(headers, unpacked(file.bytes), sum_of(name), file.content_type)
+        answer(headers, file.unpacked(), sum_of(name), file.content_type)
     };
     answer.headers.push((header::VARY, HeaderValue::from_static("accept-encoding")));
     Some(answer)
@@ -95,17 +102,13 @@ pub fn page(path: &str, headers: &HeaderMap) -> Option<Answer> {
 /// `body`, whose sum is known, or that it is what the client has already (RFC 9110, `If-None-Match`).
 fn answer(headers: &HeaderMap, body: Bytes, sum: &str, content_type: &'static str) -> Answer {
     let tag = format!("\"{sum}\"");
-    let known =
-        headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let known = known.flat_map(|tags| tags.split(',')).map(str::trim);
-    let mut answer =
-        match known.map(|one| one.trim_start_matches("W/")).any(|one| one == tag || one == "*") {
-            true => Answer::empty(StatusCode::NOT_MODIFIED),
-            false => Answer {
-                headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static(content_type))],
-                ..Answer::json(StatusCode::OK, body)
-            },
-        };
+    let mut answer = match has_already(headers, &tag) {
+        true => Answer::empty(StatusCode::NOT_MODIFIED),
+        false => Answer {
+            headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static(content_type))],
+            ..Answer::json(StatusCode::OK, body)
+        },
+    };
     let nosniff = HeaderValue::from_static("nosniff");
     answer
         .headers
@@ -125,23 +128,17 @@ fn sum_of(name: &str) -> &'static str {
     SUMS.lines().find_map(of).map_or("", |(sum, _)| sum)
 }
 
-/// Whoever says nothing of encodings takes any (RFC 9110, `Accept-Encoding`).
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let mut said = headers.get_all(header::ACCEPT_ENCODING).iter().peekable();
-    let takes = |coding: &str| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse().ok());
-        matches!(name.trim(), "gzip" | "x-gzip" | "*") && weight != Some(0.0)
-    };
-    said.peek().is_none()
-        || said.any(|value| value.to_str().is_ok_and(|codings| codings.split(',').any(takes)))
-}
-
-fn unpacked(bytes: &[u8]) -> Bytes {
-    let mut unpacked = Vec::new();
-    // What is compiled in is whole: a test unpacks all of it.
-    let _whole = GzDecoder::new(bytes).read_to_end(&mut unpacked);
-    unpacked.into()
+impl File {
+    /// Done once: whoever has no key could have it done again and again.
+    fn unpacked(&self) -> Bytes {
+        let unpack = || {
+            let mut unpacked = Vec::new();
+            // What is compiled in is whole: a test unpacks all of it.
+            let _whole = GzDecoder::new(self.bytes).read_to_end(&mut unpacked);
+            unpacked.into()
+        };
+        self.unpacked.get_or_init(unpack).clone()
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +152,7 @@ mod tests {
             assert!(paths::open(file.path), "{}", file.path);
             if let Some(name) = file.packed {
                 assert_eq!(sum(file.bytes), sum_of(&format!("{name}.gz")), "{name}");
-                assert_eq!(sum(&unpacked(file.bytes)), sum_of(name), "{name}");
+                assert_eq!(sum(&file.unpacked()), sum_of(name), "{name}");
             }
         }
     }
@@ -163,23 +160,6 @@ mod tests {
     #[test]
     fn nothing_is_loaded_from_another_host() {
         let redoc = FILES.iter().find(|file| file.path == "/docs/redoc.standalone.js").unwrap();
-        assert!(!String::from_utf8_lossy(&unpacked(redoc.bytes)).contains("cdn.redoc.ly"));
-    }
-
-    #[test]
-    fn an_encoding_is_taken_as_the_client_says() {
-        let takes = |said: &'static str| {
-            takes_gzip(&HeaderMap::from_iter([(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_static(said),
-            )]))
-        };
-        assert!(takes_gzip(&HeaderMap::new()));
-        for said in ["gzip", "deflate, gzip;q=0.5", "br;q=1.0, *"] {
-            assert!(takes(said), "{said}");
-        }
-        for said in ["", "identity", "br", "gzip;q=0", "gzip;q=0.0, br"] {
-            assert!(!takes(said), "{said}");
-        }
+        assert!(!String::from_utf8_lossy(&redoc.unpacked()).contains("cdn.redoc.ly"));
     }
 }

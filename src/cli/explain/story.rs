@@ -19,6 +19,7 @@ use crate::routing::table::Route;
 use crate::upstream::Upstream;
 use crate::upstream::balance::{NoNode, Wish};
 use crate::upstream::client::Client;
+use crate::upstream::health::Told;
 use crate::upstream::node::Node;
 use crate::upstream::probes;
 use crate::wire::{paths, query};
@@ -264,7 +265,7 @@ impl<'a> Story<'a> {
         let asked = self.request.model.as_ref();
         let model = chosen.renamed.as_ref().or(asked).map(ModelName::as_str);
         for member in members.iter() {
-            let (state, why) = member.node.health.told(Instant::now());
+            let Told { state, reason: why, .. } = member.node.health.told(Instant::now());
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             let load = match member.node.load.gauges() {
                 Some(gauges) => format!(", {} running, {} waiting", gauges.running, gauges.waiting),

@@ -52,8 +52,8 @@ fn head(status: &Value) -> String {
         rate("errors_per_second"),
         rate("tokens_per_second"),
         rate("prompt_tokens_per_second"),
-        percentiles(&totals["first_token"]),
-        percentiles(&totals["between_tokens"]),
+        percentiles(&totals["ttft"]),
+        percentiles(&totals["inter_token_latency"]),
     )
 }
 
@@ -84,11 +84,11 @@ fn nodes(status: &Value, all: bool) -> String {
             vec![text(&upstream["upstream"]), address(&node["node"]), text(&node["state"])];
         row.extend(["in_flight", "running", "waiting"].map(|name| number(&node[name])));
         row.extend(["kv_cache", "prefix_hits"].map(|name| percent(&node[name])));
-        row.extend([percentiles(&node["first_token"]), number(&node["tokens_per_second"])]);
+        row.extend([percentiles(&node["ttft"]), number(&node["tokens_per_second"])]);
         row.extend(["ok", "refused", "errors", "retries"].map(|name| number(&answers[name])));
         if all {
             row.extend([number(&answers["aborts"]), number(&node["foreign"])]);
-            row.push(percentiles(&node["between_tokens"]));
+            row.push(percentiles(&node["inter_token_latency"]));
         }
         row
     };
@@ -115,7 +115,7 @@ fn models(status: &Value, all: bool) -> Option<String> {
         let mut row = vec![text(&model["model"])];
         row.push(format!("{}/{}", text(&model["nodes_up"]), text(&model["nodes"])));
         row.extend(["requests_per_second", "tokens_per_second"].map(|name| number(&model[name])));
-        row.extend(["first_token", "between_tokens"].map(|name| percentiles(&model[name])));
+        row.extend(["ttft", "inter_token_latency"].map(|name| percentiles(&model[name])));
         row.extend(["ok", "refused", "errors"].map(|name| number(&model["answers"][name])));
         row
     });
@@ -211,8 +211,8 @@ mod tests {
 
     fn node(url: &str, state: &str, reason: Option<&str>) -> Value {
         json!({"node": url, "state": state, "reason": reason, "in_flight": 12, "foreign": 0, "running": 12,
-            "waiting": 3, "kv_cache": 0.42, "prefix_hits": 0.876, "first_token": {"p50_ms": 80.2, "p99_ms": 1_234.0},
-            "between_tokens": {"p50_ms": 25.0, "p99_ms": 31.0}, "tokens_per_second": 512.3,
+            "waiting": 3, "kv_cache": 0.42, "prefix_hits": 0.876, "ttft": {"p50_ms": 80.2, "p99_ms": 1_234.0},
+            "inter_token_latency": {"p50_ms": 25.0, "p99_ms": 31.0}, "tokens_per_second": 512.3,
             "answers": {"ok": 12_345, "refused": 7, "errors": 2, "retries": 1, "aborts": 4}})
     }
 
@@ -222,13 +222,13 @@ mod tests {
             "generation_age_seconds": 61, "failed_reload": null,
             "totals": {"in_flight": 12, "queued": 0, "requests_per_second": 4.25, "errors_per_second": 0.0,
                 "tokens_per_second": 512.3, "prompt_tokens_per_second": 20_480.0,
-                "first_token": {"p50_ms": 80.2, "p99_ms": 1_234.0}, "between_tokens": {"p50_ms": null, "p99_ms": null}},
+                "ttft": {"p50_ms": 80.2, "p99_ms": 1_234.0}, "inter_token_latency": {"p50_ms": null, "p99_ms": null}},
             "upstreams": [{"upstream": "llama", "nodes": [
                 node("http://10.0.0.101:8000", "up", None),
                 node("http://10.0.0.102:8000", "down", Some("no connection: refused")),
             ]}],
             "models": [{"model": "llama-3.1-8b", "nodes_up": 1, "nodes": 2, "requests_per_second": 4.25,
-                "tokens_per_second": 512.3, "first_token": {}, "between_tokens": {}, "answers": {"ok": 5}}],
+                "tokens_per_second": 512.3, "ttft": {}, "inter_token_latency": {}, "answers": {"ok": 5}}],
             "keys": [
                 {"key": "idle", "expired": false, "limits": [{"limit": "rpm", "allowed": 60, "used": 3}]},
                 {"key": "busy", "expired": false, "limited": 9, "limits": [

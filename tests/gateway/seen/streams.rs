@@ -51,11 +51,6 @@ async fn a_stream_is_shown_with_its_tokens_while_it_lasts() {
     let told = shown().await[0].clone();
     assert!(told["last_token_age_seconds"].as_f64() <= told["age_seconds"].as_f64(), "{told}");
     assert_eq!(gateway.series("sluice_live_streams"), 1.0);
-    let status = super::status(&gateway).await;
-    assert!(
-        status["totals"]["tokens_per_second"].as_f64().unwrap() > 0.0,
-        "before its end: {status}"
-    );
     assert_eq!(gateway.series("sluice_time_to_first_token_seconds_count"), 1.0);
     assert_eq!(gateway.series("sluice_inter_token_latency_seconds_count"), 1.0);
     go.send(3).unwrap();
