@@ -28,6 +28,7 @@ pub use durations::{Found, between_tokens};
 pub use keys::KeyReading;
 pub use ledger::LedgerSeries;
 pub use limit_store::{LimitStoreMetrics, RedisMetrics};
+pub use models::Known;
 pub use nodes::NodeReading;
 use overhead::Overhead;
 pub use past::{EVERY, Line, POINTS, Percentiles, Recent};
@@ -217,9 +218,9 @@ impl Metrics {
         self.upstreams.of(upstream)
     }
 
-    /// What is known of `model`, which has series of its own from now on where it `exists`.
-    pub fn of_model(&self, model: Option<&str>, exists: bool) -> Arc<Traffic> {
-        self.subjects.models().of(model, exists)
+    /// What came of requests for `model`, which has series of its own from now on where it is known.
+    pub fn of_model(&self, model: Option<&str>, how: Known) -> Arc<Traffic> {
+        self.subjects.models().of(model, how)
     }
 
     /// Every model that has series, by name.

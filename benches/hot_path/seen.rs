@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sluice::metrics::{
-    KeyReading, KeyTraffic, Metrics, NodeReading, Reading, Tokens, Traffic, between_tokens,
+    KeyReading, KeyTraffic, Known, Metrics, NodeReading, Reading, Tokens, Traffic, between_tokens,
 };
 use sluice::wire::finish::Finish;
 use sluice::wire::stream_end::StreamEnd;
@@ -20,18 +20,18 @@ pub(crate) fn steps() -> Vec<Step> {
     const CHUNK: &[u8] = b"data: {\"id\":\"chatcmpl-7d1c\",\"object\":\"chat.completion.chunk\",\"created\":1764400000,\"model\":\"llama-3.1-8b\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"logprobs\":null,\"finish_reason\":null,\"token_ids\":null}]}\n\n";
     let metrics = Arc::new(Metrics::new().unwrap());
     for model in 0..50 {
-        metrics.of_model(Some(&format!("org/model-{model:02}")), true);
+        metrics.of_model(Some(&format!("org/model-{model:02}")), Known::Listed);
     }
     let node = Arc::<Traffic>::default();
     let key = Arc::<KeyTraffic>::default();
     let tokens = Tokens { prompt: 900, cached: 400, completion: 120 };
     let mut tally = Tally::default();
     let mut events = TokenEvents::of_path("/v1/chat/completions");
-    let (of_chunk, stream) = (node.clone(), metrics.of_model(Some("org/model-07"), true));
+    let (of_chunk, stream) = (node.clone(), metrics.of_model(Some("org/model-07"), Known::Listed));
     let request = metrics.clone();
     let steps = vec![
         step("seen: a request, by node, model and key", move || {
-            let model = request.of_model(black_box(Some("org/model-07")), true);
+            let model = request.of_model(black_box(Some("org/model-07")), Known::Listed);
             model.answered(200, black_box(tokens));
             node.answered(200, black_box(tokens));
             key.answered(200, black_box(tokens));
@@ -102,7 +102,8 @@ fn scrape() -> Step {
         (1..500).for_each(|n| traffic.first_token(Duration::from_millis(n * 7)));
         (1..500).for_each(|n| traffic.next_tokens(between_tokens(Duration::from_millis(n)), 3));
     };
-    (0..50).for_each(|n| busy(&metrics.of_model(Some(&format!("org/model-{n:02}")), true)));
+    (0..50)
+        .for_each(|n| busy(&metrics.of_model(Some(&format!("org/model-{n:02}")), Known::Listed)));
     let node = |n| {
         let traffic = Arc::<Traffic>::default();
         busy(&traffic);

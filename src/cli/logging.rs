@@ -19,6 +19,8 @@ pub(super) fn start(settings: &Settings) {
     builder.filter_module("sluice", settings.log_level);
     // Two that reach for one pooled connection are no error: one of them makes a new one.
     builder.filter_module("pingora_core::connectors", log::LevelFilter::Off);
+    // It writes down the heads that it cannot read, with the keys in them.
+    builder.filter_module("pingora_core::apps", log::LevelFilter::Off);
     builder.format(move |out, record| {
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         match format {

@@ -62,9 +62,7 @@ impl Gateway {
         let (timeout, query) = self.timeout(session, uri.query())?;
         let (limit, share) = (self.limits.max_body_bytes, self.held.share());
         if ctx.chat.is_none() {
-            ctx.own_time.stop();
-            ctx.body = body::read(session, limit, share, &mut ctx.body_progress).await?;
-            ctx.own_time.go();
+            body::hold(session, ctx, (limit, share)).await?;
         }
         let named = read_named(session, ctx, (path, &key)).await?;
         if self.limits.log_prompts {

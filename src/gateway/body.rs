@@ -5,6 +5,7 @@ use http::header;
 use pingora::ErrorType;
 use pingora_proxy::Session;
 
+use super::context::RequestContext;
 use super::held::{HeldBody, Share};
 use super::reply::Stop;
 use crate::refusal::Refusal;
@@ -20,11 +21,23 @@ pub(super) enum Progress {
     Broken,
 }
 
+/// Reads the body, if there is one, into `ctx`. Waiting for it is no work of ours.
+pub(super) async fn hold(
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    (limit, share): (usize, Share),
+) -> Result<(), Stop> {
+    ctx.own_time.stop();
+    ctx.body = read(session, limit, share, &mut ctx.body_progress).await?;
+    ctx.own_time.go();
+    Ok(())
+}
+
 /// Reads the body, if there is one.
 ///
 /// A body that came in one read stays where it is; more pieces are joined in one buffer (a copy): kept one by one, a
 /// body of one-byte chunks would cost 60 times its size, and the proxy may be handed three pieces at most.
-pub(super) async fn read(
+async fn read(
     session: &mut Session,
     limit: usize,
     mut share: Share,

@@ -71,6 +71,8 @@ pub struct RequestContext {
     pub(super) prompt: Prompt,
     /// Tokens that the answer may have, where its client says so.
     pub(super) max_tokens: Option<u64>,
+    /// More than one choice is asked for.
+    pub(super) has_choices: bool,
     pub(super) stored: Stored,
     /// Its tokens are somebody's to pay.
     pub(super) is_metered: bool,
@@ -174,6 +176,7 @@ impl RequestContext {
             quota: Quota::default(),
             chat: None,
             max_tokens: None,
+            has_choices: false,
             forward: None,
             downstream: Downstream::default(),
             tries: 0,

@@ -1,10 +1,13 @@
 //! What is counted of a request that is over: for its upstream, its node, its model and its key.
 
+use std::sync::Arc;
+
 use super::access_log::short;
-use super::context::RequestContext;
+use super::context::{Forward, RequestContext};
 use super::flow::Flow;
 use super::{Gateway, account};
-use crate::metrics::{Failure, Tokens};
+use crate::metrics::{Failure, Known, Tokens, Traffic};
+use crate::names::ModelName;
 
 /// In words, for whoever reads what a try met.
 fn in_words(how: Failure) -> &'static str {
@@ -43,8 +46,7 @@ impl Gateway {
         if has_answer {
             forward.route.upstream.metrics.answered(status, ctx.started.elapsed());
         }
-        let name = forward.model.as_ref().map(short);
-        let model = self.metrics.of_model(name.as_ref().map(|name| name.as_str()), status < 400);
+        let model = self.traffic_of(forward, status < 400);
         (1..ctx.counted_tries()).for_each(|_| model.retried());
         let node = ctx.place.as_ref().map(|place| &place.node().traffic);
         if let Some(node) = node.filter(|_| has_answer) {
@@ -66,6 +68,19 @@ impl Gateway {
             true => model.failed(Failure::Broken),
             false => model.answered(status, tokens),
         }
+    }
+
+    /// What came of requests for the model of this one; `answered`: a node has answered for it.
+    pub(super) fn traffic_of(&self, forward: &Forward, answered: bool) -> Arc<Traffic> {
+        let name = forward.model.as_ref().map(short);
+        let name = name.as_ref().map(ModelName::as_str);
+        let models = &forward.route.upstream.models;
+        let how = match name {
+            Some(name) if models.is_known() && models.serves(name) => Known::Listed,
+            _ if answered => Known::Answered,
+            _ => Known::Not,
+        };
+        self.metrics.of_model(name, how)
     }
 
     /// What went wrong by no fault of the client's.

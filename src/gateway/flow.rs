@@ -16,6 +16,8 @@ pub(super) struct Flow {
     began: Instant,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
+    /// Tokens of several choices come by turns: how long one took nobody can tell.
+    has_choices: bool,
     model: Arc<Traffic>,
     shown: Shown,
 }
@@ -33,7 +35,7 @@ impl Flow {
         if brought.tokens == 0 {
             return;
         }
-        if let Some(last) = self.last_token.replace(now) {
+        if let Some(last) = self.last_token.replace(now).filter(|_| !self.has_choices) {
             // Those that come together were made one after the other.
             let each = now.saturating_duration_since(last)
                 / u32::try_from(brought.tokens).unwrap_or(u32::MAX);
@@ -60,7 +62,7 @@ impl Gateway {
     pub(super) fn watch_flow(&self, ctx: &mut RequestContext) {
         let (Some(forward), Some(place)) = (&ctx.forward, &ctx.place) else { return };
         let model = forward.model.as_ref().map(short);
-        let traffic = self.metrics.of_model(model.as_ref().map(|name| name.as_str()), true);
+        let traffic = self.traffic_of(forward, true);
         let made_by = (model, place.node().clone());
         let stream = Stream::new(ctx.id.clone(), made_by, ctx.key.clone(), ctx.started);
         ctx.flow = Some(Box::new(Flow {
@@ -68,6 +70,7 @@ impl Gateway {
             began: ctx.started,
             first_token: None,
             last_token: None,
+            has_choices: ctx.has_choices,
             model: traffic,
             shown: self.streams.show(stream),
         }));

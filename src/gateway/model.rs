@@ -56,6 +56,7 @@ pub(super) async fn read_named(
                 named = Named::Json(head.asked);
                 ctx.prompt = head.prompt;
                 ctx.max_tokens = head.max_tokens;
+                ctx.has_choices = head.has_choices;
             }
             // Bytes of another kind may have any number of brackets.
             Err(Unreadable::Malformed(_) | Unreadable::TooDeep) if kind == BodyKind::Opaque => {}

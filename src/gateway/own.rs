@@ -14,6 +14,11 @@ use crate::answers::{docs, info, models};
 use crate::refusal::Refusal;
 use crate::wire::{paths, query};
 
+/// HEAD has the answer of GET, without its body (RFC 9110, 9.3.2).
+fn is_reading(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
 impl Gateway {
     /// Preflights; and what every answer to a page of another origin carries.
     pub(super) fn answer_other_origins(
@@ -37,7 +42,7 @@ impl Gateway {
         path: &str,
     ) -> Result<(), Stop> {
         let request = session.req_header();
-        if request.method != Method::GET {
+        if !is_reading(&request.method) {
             return Ok(());
         }
         let answer = match path {
@@ -74,7 +79,7 @@ impl Gateway {
         ctx: &mut RequestContext,
         (path, key): (&str, &Key),
     ) -> Result<(), Stop> {
-        if session.req_header().method != Method::GET {
+        if !is_reading(&session.req_header().method) {
             return Ok(());
         }
         if path == paths::AUTHZ {

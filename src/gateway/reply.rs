@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::Error;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -97,7 +97,7 @@ pub(super) async fn send(
         head.append_header(name, value)?;
     }
     ctx.add_own_headers(&mut head)?;
-    let empty = answer.body.is_empty();
+    let empty = answer.body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), empty).await?;
     if !empty {
         session.write_response_body(Some(answer.body), true).await?;

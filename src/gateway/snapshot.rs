@@ -8,7 +8,7 @@ use crate::access::keys::KeyStore;
 use crate::answers::docs::Document;
 use crate::answers::health::Health;
 use crate::config::{Config, Kind};
-use crate::metrics::Metrics;
+use crate::metrics::{Known, Metrics};
 use crate::routing::choice::Choices;
 use crate::routing::table::{self, RouteTable};
 use crate::upstream::Upstream;
@@ -56,7 +56,7 @@ impl Snapshot {
         let upstreams: Vec<Arc<Upstream>> =
             config.upstreams.iter().zip(table::models_paths(config)).map(upstream).collect();
         for model in upstreams.iter().filter_map(|one| one.models.configured()).flatten() {
-            let _has_series_now = metrics.of_model(Some(model.as_str()), true);
+            let _has_series_now = metrics.of_model(Some(model.as_str()), Known::Listed);
         }
         let table = RouteTable::build(config, &upstreams)?;
         forget_unprobed(registry, &upstreams);

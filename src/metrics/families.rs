@@ -40,8 +40,12 @@ impl Told<'_> {
         self.push(Some((label, word)), |metric| metric.set_gauge(gauge(1.0)));
     }
 
-    pub(super) fn durations(&mut self, durations: &Durations) {
-        self.push(None, |metric| metric.set_histogram(durations.histogram()));
+    /// What has no stream has no series of them: each takes as much room as twenty counters.
+    pub(super) fn durations_if_any(&mut self, durations: &Durations) {
+        let histogram = durations.histogram();
+        if histogram.get_sample_count() > 0 {
+            self.push(None, |metric| metric.set_histogram(histogram));
+        }
     }
 
     fn push(&mut self, other: Option<(&'static str, &str)>, set: impl FnOnce(&mut Metric)) {

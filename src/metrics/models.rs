@@ -19,6 +19,20 @@ const UNKNOWN: &str = "_unknown";
 /// Stands for requests that name no model.
 const NONE: &str = "_none";
 
+/// How a model is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It is configured, or a node lists it.
+    Listed,
+    /// A node has answered for it, which some do for any name.
+    Answered,
+    /// Its client alone says so.
+    Not,
+}
+
+/// Places for models that nobody lists: the others are kept for those that somebody does.
+const UNLISTED_MAX: usize = LABEL_VALUES_MAX / 2;
+
 /// What is known of each.
 pub(super) struct Models {
     known: ArcSwap<HashMap<String, Arc<Traffic>>>,
@@ -40,8 +54,8 @@ impl Models {
         }
     }
 
-    /// Of `model`, which has series from now on where it `exists`.
-    pub(super) fn of(&self, model: Option<&str>, exists: bool) -> Arc<Traffic> {
+    /// Of `model`, which has series from now on where it is known.
+    pub(super) fn of(&self, model: Option<&str>, how: Known) -> Arc<Traffic> {
         let Some(model) = model else { return self.none.clone() };
         if [NONE, UNKNOWN, OTHER].contains(&model) {
             return self.unknown.clone();
@@ -49,19 +63,20 @@ impl Models {
         if let Some(known) = self.known.load().get(model) {
             return known.clone();
         }
-        match exists {
-            true => self.add(model),
-            false => self.unknown.clone(),
+        match how {
+            Known::Listed => self.add(model, LABEL_VALUES_MAX),
+            Known::Answered => self.add(model, UNLISTED_MAX),
+            Known::Not => self.unknown.clone(),
         }
     }
 
-    fn add(&self, model: &str) -> Arc<Traffic> {
+    fn add(&self, model: &str, most: usize) -> Arc<Traffic> {
         let _adding = self.adding.lock();
         let known = self.known.load_full();
         if let Some(known) = known.get(model) {
             return known.clone();
         }
-        if known.len() >= LABEL_VALUES_MAX {
+        if known.len() >= most {
             return self.other.clone();
         }
         let new = Arc::<Traffic>::default();
@@ -116,13 +131,13 @@ pub(super) const FAMILIES: [Family<Traffic>; 5] = [
         name: "sluice_time_to_first_token_seconds",
         help: "From a request's first byte to the first token of its stream, by model; vLLM's buckets.",
         kind: MetricType::HISTOGRAM,
-        tell: |traffic, told| told.durations(&traffic.first_token),
+        tell: |traffic, told| told.durations_if_any(&traffic.first_token),
     },
     Family {
         name: "sluice_inter_token_latency_seconds",
         help: "Between two tokens of a stream, by model; vLLM's buckets.",
         kind: MetricType::HISTOGRAM,
-        tell: |traffic, told| told.durations(&traffic.between_tokens),
+        tell: |traffic, told| told.durations_if_any(&traffic.between_tokens),
     },
 ];
 
@@ -137,25 +152,29 @@ mod tests {
     #[test]
     fn what_clients_make_up_has_no_series() {
         let models = Models::new();
-        assert!(Arc::ptr_eq(&models.of(Some(OTHER), true), &models.unknown));
-        let answered = |model, exists, status| {
-            models.of(model, exists).answered(status, Default::default());
+        assert!(Arc::ptr_eq(&models.of(Some(OTHER), Known::Listed), &models.unknown));
+        let answered = |model, how, status| {
+            models.of(model, how).answered(status, Default::default());
         };
-        answered(Some("made up"), false, 404);
-        answered(Some("real"), true, 200);
-        answered(Some("real"), false, 500);
-        answered(None, true, 200);
+        answered(Some("made up"), Known::Not, 404);
+        answered(Some("real"), Known::Answered, 200);
+        answered(Some("real"), Known::Not, 500);
+        answered(None, Known::Answered, 200);
         assert_eq!(names(&models), ["_none", "_unknown", "real"]);
-        assert_eq!(models.of(Some("real"), false).outcome().errors, 1);
+        assert_eq!(models.of(Some("real"), Known::Not).outcome().errors, 1);
     }
 
     #[test]
-    fn past_the_thousandth_all_are_one() {
+    fn past_the_last_place_all_are_one_and_those_that_are_listed_have_their_own() {
         let models = Models::new();
-        for model in 0..LABEL_VALUES_MAX + 5 {
-            models.of(Some(&model.to_string()), true).answered(200, Default::default());
+        for model in 0..UNLISTED_MAX + 5 {
+            models.of(Some(&model.to_string()), Known::Answered).answered(200, Default::default());
+        }
+        assert_eq!(names(&models).len(), UNLISTED_MAX + 1);
+        assert_eq!(models.of(Some("more"), Known::Answered).outcome().ok, 5);
+        for model in 0..UNLISTED_MAX + 5 {
+            models.of(Some(&format!("listed-{model}")), Known::Listed);
         }
         assert_eq!(names(&models).len(), LABEL_VALUES_MAX + 1);
-        assert_eq!(models.of(Some("more"), true).outcome().ok, 5);
     }
 }

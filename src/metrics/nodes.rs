@@ -168,12 +168,12 @@ pub(super) const FAMILIES: [Family<NodeReading>; 16] = [
         name: "sluice_node_time_to_first_token_seconds",
         help: "From a request's first byte to the first token of its stream, by the node that made it; vLLM's buckets.",
         kind: MetricType::HISTOGRAM,
-        tell: |node, told| told.durations(&node.traffic.first_token),
+        tell: |node, told| told.durations_if_any(&node.traffic.first_token),
     },
     Family {
         name: "sluice_node_inter_token_latency_seconds",
         help: "Between two tokens of a stream, by the node that made them; vLLM's buckets.",
         kind: MetricType::HISTOGRAM,
-        tell: |node, told| told.durations(&node.traffic.between_tokens),
+        tell: |node, told| told.durations_if_any(&node.traffic.between_tokens),
     },
 ];

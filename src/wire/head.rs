@@ -47,6 +47,8 @@ pub struct Head<'a> {
     pub prompt: Prompt,
     /// Tokens that the answer may have, with all its choices, where the caller says so.
     pub max_tokens: Option<u64>,
+    /// More than one choice is asked for.
+    pub has_choices: bool,
 }
 
 /// Where in a body the prompt stands.
@@ -147,6 +149,7 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
         request_id: Field::of(fields.request_id),
         prompt: fields.prompt(body),
         max_tokens: fields.max_tokens(),
+        has_choices: fields.choices() > 1,
     })
 }
 
@@ -202,7 +205,11 @@ impl RawFields<'_> {
     fn max_tokens(&self) -> Option<u64> {
         let number = |raw: &RawValue| raw.get().parse::<u64>().ok();
         let each = self.max_tokens.iter().flatten().copied().find_map(number)?;
-        Some(each.saturating_mul(self.n.and_then(number).unwrap_or(1)))
+        Some(each.saturating_mul(self.choices()))
+    }
+
+    fn choices(&self) -> u64 {
+        self.n.and_then(|raw| raw.get().parse().ok()).unwrap_or(1)
     }
 }
 

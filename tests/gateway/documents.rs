@@ -91,6 +91,10 @@ async fn every_series_is_described() {
             gateway.client.post(gateway.url("/v1/chat/completions")).bearer_auth("sk-little");
         asked.json(&chat("m")).send().await.unwrap();
     }
+    let mut stream = chat("m");
+    stream["stream"] = true.into();
+    let stream = gateway.post("/v1/chat/completions").json(&stream).send().await.unwrap();
+    assert!(stream.text().await.unwrap().ends_with("data: [DONE]\n\n"));
     eventually(|| async {
         let series = |name: &str| gateway.series(name) > 0.0;
         series("sluice_limit_refusals_total")

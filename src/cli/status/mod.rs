@@ -69,11 +69,11 @@ fn ask(status: &Status, address: SocketAddr) -> Result<(String, bool), String> {
         .map_err(|_| format!("{address} does not answer as a gateway"))?;
     if code != 200 {
         let message = known["error"]["message"].as_str().unwrap_or_default();
-        return Err(format!("{address} answered {code}: {message}"));
+        return Err(format!("{address} answered {code}: {}", message.escape_debug()));
     }
     let shown = match status.json {
         true => String::from_utf8_lossy(&body).into_owned(),
         false => tables::page(&known, status.all),
     };
-    Ok((shown, known["state"] == "ok"))
+    Ok((shown, known["state"] == "ok" && known["failed_reload"].is_null()))
 }

@@ -9,7 +9,8 @@ const NOTHING: &str = "-";
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => NOTHING.to_owned(),
-        Value::String(text) => text.clone(),
+        // Who answers is not known to be a gateway: nothing of it may write to the terminal but letters.
+        Value::String(text) => text.replace(char::is_control, "?"),
         other => other.to_string(),
     }
 }

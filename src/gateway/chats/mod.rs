@@ -102,9 +102,9 @@ impl Gateway {
         };
         let limit = self.limits.max_body_bytes.min(longest);
         let share = self.held_unknown.share();
-        let read = body::read(session, limit, share, &mut ctx.body_progress);
-        let read = tokio::time::timeout(self.limits.client_timeout, read).await;
-        ctx.body = read.map_err(|_| Refusal::ClientTooSlow)??;
+        let held = body::hold(session, ctx, (limit, share));
+        let held = tokio::time::timeout(self.limits.client_timeout, held).await;
+        held.map_err(|_| Refusal::ClientTooSlow)??;
         Ok(ctx.body.as_ref().map_or(Bytes::new(), |held| held.bytes.clone()))
     }
 }
