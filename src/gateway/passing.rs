@@ -41,7 +41,7 @@ fn head(
         ctx.answer.hide(&key);
     }
     ctx.answer.last_words = (last_words && waits).then(LastWords::default);
-    ctx.answer.tally = wants_tally(head, ctx).then(Tally::default);
+    ctx.answer.tally = wants_tally(head, ctx, events).then(Tally::default);
     let hidden = ctx.forward.as_ref().and_then(|forward| forward.edits.hidden);
     let hidden = hidden.filter(|_| head.status.is_success());
     ctx.answer.guard = if events { Guard::of(session, head, hidden) } else { None };
@@ -78,11 +78,13 @@ pub(super) async fn comment(session: &mut Session, ctx: &mut RequestContext) -> 
     Ok(())
 }
 
-/// The answer may tell of its tokens.
-fn wants_tally(head: &ResponseHeader, ctx: &RequestContext) -> bool {
+/// The answer may tell of its tokens. A stream is read for that only where somebody needs them: it would cost as much again as
+/// all else that is seen of a chunk.
+fn wants_tally(head: &ResponseHeader, ctx: &RequestContext, stream: bool) -> bool {
     let forward = ctx.forward.as_ref();
     let may_tell = |forward: &Forward| {
-        forward.model.is_some() || edits::is_needed(ctx, &forward.route.upstream)
+        let of_model = !stream && forward.model.is_some();
+        of_model || edits::is_needed(ctx, &forward.route.upstream)
     };
     head.status.is_success() && forward.is_some_and(may_tell)
 }
