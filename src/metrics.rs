@@ -24,7 +24,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use durations::{Found, between_tokens};
+pub use durations::{BETWEEN_TOKENS_SECONDS, FIRST_TOKEN_SECONDS, Found, between_tokens};
 pub use keys::KeyReading;
 pub use ledger::LedgerSeries;
 pub use limit_store::{LimitStoreMetrics, RedisMetrics};

@@ -11,14 +11,14 @@ use prometheus::proto::{Bucket, Histogram};
 /// Parts of a bucket: with them a percentile is off by a tenth at most, where durations lie evenly.
 const PARTS: usize = 4;
 
-/// `vllm:time_to_first_token_seconds` of vLLM 0.32 (`vllm/v1/metrics/buckets.py`).
-const FIRST_TOKEN_SECONDS: [f64; 22] = [
+/// `vllm:time_to_first_token_seconds` of vLLM 0.32 (`vllm/v1/metrics/buckets.py`), in seconds.
+pub const FIRST_TOKEN_SECONDS: [f64; 22] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
     20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
 ];
 
-/// `vllm:inter_token_latency_seconds` of the same.
-const BETWEEN_TOKENS_SECONDS: [f64; 19] = [
+/// `vllm:inter_token_latency_seconds` of the same, in seconds.
+pub const BETWEEN_TOKENS_SECONDS: [f64; 19] = [
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
     40.0, 80.0,
 ];

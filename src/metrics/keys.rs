@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus::proto::MetricType;
 
 use super::families::Family;
-use super::traffic::{CLASSES, KeyTraffic, TOKENS};
+use super::traffic::{CLASSES, KeyTraffic};
 use super::{LABEL_VALUES_MAX, OTHER};
 
 /// One key at one moment.
@@ -49,11 +49,7 @@ pub(super) const FAMILIES: [Family<KeyReading>; 3] = [
         name: "sluice_key_tokens_total",
         help: "Tokens of requests, as far as they are known, by the name of their key and kind: prompt, cached, completion.",
         kind: MetricType::COUNTER,
-        tell: |key, told| {
-            for (kind, count) in TOKENS.iter().zip(&key.traffic.totals.tokens) {
-                told.count_of("kind", kind, count.get());
-            }
-        },
+        tell: |key, told| key.traffic.totals.tell_tokens(told),
     },
     Family {
         name: "sluice_key_limited_total",

@@ -10,7 +10,7 @@ use prometheus::proto::MetricType;
 
 use super::Failure;
 use super::families::Family;
-use super::traffic::{CLASSES, TOKENS, Traffic};
+use super::traffic::Traffic;
 use super::{LABEL_VALUES_MAX, OTHER};
 
 /// Stands for every model that no node has answered for.
@@ -105,11 +105,7 @@ pub(super) const FAMILIES: [Family<Traffic>; 5] = [
         help: "Requests that went to a node, or should have, by model (`_none` without one, `_unknown` where no node has \
                answered for it) and class of status.",
         kind: MetricType::COUNTER,
-        tell: |traffic, told| {
-            for (class, count) in CLASSES.iter().zip(&traffic.totals.answers) {
-                told.count_of("status", class, count.get());
-            }
-        },
+        tell: |traffic, told| traffic.totals.tell_answers(told),
     },
     Family {
         name: "sluice_model_broken_streams_total",
@@ -121,11 +117,7 @@ pub(super) const FAMILIES: [Family<Traffic>; 5] = [
         name: "sluice_tokens_total",
         help: "Tokens of requests, as far as they are known, by model and kind: prompt, cached (of the prompt), completion.",
         kind: MetricType::COUNTER,
-        tell: |traffic, told| {
-            for (kind, count) in TOKENS.iter().zip(&traffic.totals.tokens) {
-                told.count_of("kind", kind, count.get());
-            }
-        },
+        tell: |traffic, told| traffic.totals.tell_tokens(told),
     },
     Family {
         name: "sluice_time_to_first_token_seconds",

@@ -8,7 +8,7 @@ use prometheus::proto::MetricType;
 
 use super::Failure;
 use super::families::Family;
-use super::traffic::{CLASSES, TOKENS, Traffic};
+use super::traffic::Traffic;
 
 /// One node at one moment.
 #[derive(Clone)]
@@ -126,21 +126,13 @@ pub(super) const FAMILIES: [Family<NodeReading>; 16] = [
         name: "sluice_node_requests_total",
         help: "Requests that a node answered, by class of status.",
         kind: MetricType::COUNTER,
-        tell: |node, told| {
-            for (class, count) in CLASSES.iter().zip(&node.traffic.totals.answers) {
-                told.count_of("status", class, count.get());
-            }
-        },
+        tell: |node, told| node.traffic.totals.tell_answers(told),
     },
     Family {
         name: "sluice_node_tokens_total",
         help: "Tokens of the requests that a node answered, as far as they are known, by kind: prompt, cached, completion.",
         kind: MetricType::COUNTER,
-        tell: |node, told| {
-            for (kind, count) in TOKENS.iter().zip(&node.traffic.totals.tokens) {
-                told.count_of("kind", kind, count.get());
-            }
-        },
+        tell: |node, told| node.traffic.totals.tell_tokens(told),
     },
     Family {
         name: "sluice_node_failures_total",

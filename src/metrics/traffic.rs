@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 
 use super::Failure;
 use super::durations::{Durations, Found};
+use super::families::Told;
 use super::past::{Past, Recent, Sample};
 
 /// Classes of status: 1xx to 5xx.
 pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Kinds of tokens.
-pub(super) const TOKENS: [&str; 3] = ["prompt", "cached", "completion"];
+const TOKENS: [&str; 3] = ["prompt", "cached", "completion"];
 
 /// Counts up.
 #[derive(Debug, Default)]
@@ -55,6 +56,20 @@ impl Totals {
         // Most requests of a gateway whose tokens nobody needs have none.
         for (count, amount) in self.tokens.iter().zip(amounts).filter(|(_, amount)| *amount > 0) {
             count.add(amount);
+        }
+    }
+
+    /// Answers by their class of status.
+    pub(super) fn tell_answers(&self, told: &mut Told<'_>) {
+        for (class, count) in CLASSES.iter().zip(&self.answers) {
+            told.count_of("status", class, count.get());
+        }
+    }
+
+    /// Tokens by their kind.
+    pub(super) fn tell_tokens(&self, told: &mut Told<'_>) {
+        for (kind, count) in TOKENS.iter().zip(&self.tokens) {
+            told.count_of("kind", kind, count.get());
         }
     }
 

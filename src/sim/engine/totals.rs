@@ -3,18 +3,7 @@
 use std::time::Duration;
 
 use super::flight::Finish;
-
-/// vLLM's buckets for the time to the first token, in seconds.
-const FIRST_TOKEN: [f64; 22] = [
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-    20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
-];
-
-/// vLLM's buckets for the time from token to token, in seconds.
-const BETWEEN_TOKENS: [f64; 19] = [
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
-    40.0, 80.0,
-];
+use crate::metrics::{BETWEEN_TOKENS_SECONDS, FIRST_TOKEN_SECONDS};
 
 /// vLLM's buckets for a request and its phases, in seconds.
 const REQUEST: [f64; 21] = [
@@ -128,7 +117,7 @@ impl Totals {
     /// Nothing yet. The buckets for tokens reach as far as requests can.
     pub(super) fn new(max_model_len: usize) -> Self {
         let tokens = || Histogram::new(token_buckets(max_model_len));
-        let between = || Histogram::new(BETWEEN_TOKENS.to_vec());
+        let between = || Histogram::new(BETWEEN_TOKENS_SECONDS.to_vec());
         let request = || Histogram::new(REQUEST.to_vec());
         Self {
             prompt_tokens: 0,
@@ -139,7 +128,7 @@ impl Totals {
             request_prompt_tokens: tokens(),
             request_generation_tokens: tokens(),
             request_computed_tokens: tokens(),
-            time_to_first_token: Histogram::new(FIRST_TOKEN.to_vec()),
+            time_to_first_token: Histogram::new(FIRST_TOKEN_SECONDS.to_vec()),
             inter_token_latency: between(),
             time_per_output_token: between(),
             latency: request(),
