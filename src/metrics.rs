@@ -76,7 +76,7 @@ pub struct Metrics {
     pub response_ids: IntGauge,
     /// Of the ledger.
     pub ledger: LedgerSeries,
-    /// `sluice_access_log_dropped_total`: lines that did not fit the queue to the writer.
+    /// `sluice_access_log_dropped_total`: lines that did not fit the queue to the writer, or could not be written.
     pub access_log_dropped: IntCounter,
     /// `sluice_config_generation`: 1 at start, one more with each reload that took effect.
     pub config_generation: IntGauge,
@@ -190,7 +190,7 @@ impl Metrics {
             ledger: LedgerSeries::new(&new)?,
             access_log_dropped: new.counter(
                 "sluice_access_log_dropped_total",
-                "Access log lines that did not fit the queue to the writer.",
+                "Access log lines that did not fit the queue to the writer, or could not be written.",
             )?,
             config_generation: new.gauge(
                 "sluice_config_generation",

@@ -156,6 +156,7 @@ impl Server {
         let (refresher, refreshes) = Refresher::new();
         let drain = Drain::new(metrics.in_flight.clone());
         let clock = Clock::start();
+        access_log.0.count_dropped(&metrics);
         let (ledger, ledger_writer) = ledger(&settings, &metrics)?;
         let (store, redis_work) = store(&settings, clock, &metrics)?;
         let chats = chats::start(&settings, &metrics, &live.load())?;

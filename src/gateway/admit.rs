@@ -38,7 +38,7 @@ impl Gateway {
         ctx: &mut RequestContext,
     ) -> Result<(), Stop> {
         identify(session, ctx);
-        ctx.line = self.access_log.begin(session, &self.metrics);
+        ctx.line = self.access_log.begin(session);
         refuse_ambiguous(session)?;
         self.answer_other_origins(session, ctx)?;
         // One shared text: the request's own stays with the session.

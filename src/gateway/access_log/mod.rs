@@ -6,6 +6,7 @@ mod line;
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -42,14 +43,17 @@ pub enum Format {
 #[derive(Clone)]
 pub struct AccessLog {
     lines: Option<SyncSender<Message>>,
+    dropped: Dropped,
 }
+
+/// Counts lines that are lost; the writer begins before there is anything to count with.
+type Dropped = Arc<OnceLock<IntCounter>>;
 
 /// The line of a request that is under way.
 pub(super) struct Begun {
     asked: Asked,
     lines: SyncSender<Message>,
-    /// Counts lines that do not fit.
-    dropped: IntCounter,
+    dropped: Dropped,
 }
 
 /// What the writer is told.
@@ -63,7 +67,7 @@ enum Message {
 impl AccessLog {
     /// No lines at all.
     pub fn off() -> Self {
-        Self { lines: None }
+        Self { lines: None, dropped: Dropped::default() }
     }
 
     /// Lines in `format` to `out`, by a thread that ends when all is written after [`AccessLog::close`].
@@ -75,15 +79,22 @@ impl AccessLog {
         out: impl Write + Send + 'static,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (lines, queue) = sync_channel(QUEUE);
+        let dropped = Dropped::default();
+        let out = Output { out, dropped: dropped.clone(), failed: false };
         let named = std::thread::Builder::new().name("access-log".into());
         let writer = named.spawn(move || write_all(&queue, format, out))?;
-        Ok((Self { lines: Some(lines) }, writer))
+        Ok((Self { lines: Some(lines), dropped }, writer))
+    }
+
+    /// Lines that are lost are counted there. Only the first call counts.
+    pub fn count_dropped(&self, metrics: &Metrics) {
+        let _already_set = self.dropped.set(metrics.access_log_dropped.clone());
     }
 
     /// Notes what the head of a request tells, and where its line will go: it may end where there is no session any more.
-    pub(super) fn begin(&self, session: &Session, metrics: &Metrics) -> Option<Begun> {
+    pub(super) fn begin(&self, session: &Session) -> Option<Begun> {
         let lines = self.lines.clone()?;
-        let dropped = metrics.access_log_dropped.clone();
+        let dropped = self.dropped.clone();
         Some(Begun { asked: Asked::of(session), lines, dropped })
     }
 
@@ -101,12 +112,12 @@ pub(super) fn write(ctx: &mut RequestContext, session: Option<&Session>) {
     let bytes = session.map(|session| (session.body_bytes_read(), session.body_bytes_sent()));
     let line = Box::new(Line::of(asked, ctx, bytes));
     if lines.try_send(Message::Line(line)).is_err() {
-        dropped.inc();
+        count(&dropped, 1);
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the writer has a thread of its own")]
-fn write_all(queue: &Receiver<Message>, format: Format, mut out: impl Write) {
+fn write_all(queue: &Receiver<Message>, format: Format, mut out: Output<impl Write>) {
     let mut text = Vec::with_capacity(WRITE_BYTES);
     while let Ok(first) = queue.recv() {
         // While it sleeps nobody wakes it: a wake-up costs a request more than its line.
@@ -119,20 +130,46 @@ fn write_all(queue: &Receiver<Message>, format: Format, mut out: impl Write) {
                 Message::End => ended = true,
             }
             if ended || text.len() >= WRITE_BYTES {
-                flush(&mut text, &mut out);
+                out.flush(&mut text);
             }
         }
-        flush(&mut text, &mut out);
+        out.flush(&mut text);
         if ended {
             return;
         }
     }
 }
 
-/// A full disk or a closed pipe loses lines, not requests.
-fn flush(text: &mut Vec<u8>, out: &mut impl Write) {
-    let _lost = out.write_all(text).and_then(|()| out.flush());
-    text.clear();
+fn count(dropped: &Dropped, lines: usize) {
+    if let Some(dropped) = dropped.get() {
+        dropped.inc_by(lines as u64);
+    }
+}
+
+/// Where lines go.
+struct Output<W> {
+    out: W,
+    dropped: Dropped,
+    /// The last write did.
+    failed: bool,
+}
+
+impl<W: Write> Output<W> {
+    /// A full disk or a closed pipe loses lines, not requests; that is told once.
+    fn flush(&mut self, text: &mut Vec<u8>) {
+        if text.is_empty() {
+            return;
+        }
+        let written = self.out.write_all(text).and_then(|()| self.out.flush());
+        if let Err(error) = &written {
+            count(&self.dropped, memchr::memchr_iter(b'\n', text).count());
+            if !self.failed {
+                log::error!("the access log cannot be written, its lines are lost: {error}");
+            }
+        }
+        self.failed = written.is_err();
+        text.clear();
+    }
 }
 
 fn write_one(line: &Line, format: Format, text: &mut Vec<u8>) {
@@ -144,4 +181,33 @@ fn write_one(line: &Line, format: Format, text: &mut Vec<u8>) {
         }
     }
     text.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk without room.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_loses_are_counted() {
+        let metrics = Metrics::new().unwrap();
+        let dropped = Dropped::default();
+        dropped.set(metrics.access_log_dropped.clone()).unwrap();
+        let mut output = Output { out: Full, dropped, failed: false };
+        output.flush(&mut b"one\ntwo\n".to_vec());
+        output.flush(&mut b"three\n".to_vec());
+        output.flush(&mut Vec::new());
+        assert_eq!(metrics.access_log_dropped.get(), 3);
+    }
 }
