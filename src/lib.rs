@@ -125,6 +125,8 @@ pub mod wire;
 
 pub mod ledger;
 
+pub mod listener;
+
 pub mod upstream;
 
 pub mod routing;

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use durations::{BETWEEN_TOKENS_SECONDS, FIRST_TOKEN_SECONDS, Found, between_tokens};
@@ -63,7 +63,9 @@ pub struct Metrics {
     limited: IntCounterVec,
     refusals: IntCounterVec,
     reloads: IntCounterVec,
+    certificates: IntCounterVec,
     abort_seconds: [Histogram; Phase::ALL.len()],
+    connections: IntGaugeVec,
     /// `sluice_requests_in_flight`: requests begun and not yet logged.
     pub in_flight: IntGauge,
     /// `sluice_live_streams`: event streams under way.
@@ -174,6 +176,15 @@ impl Metrics {
                 "Changes of the configuration, by result: ok, failed.",
                 &["result"],
             )?,
+            certificates: new.counters(
+                "sluice_tls_certificate_changes_total",
+                "Changes of the files of the listener's certificate, by result: ok, failed.",
+                &["result"],
+            )?,
+            connections: new.registered(IntGaugeVec::new(
+                Opts::new("sluice_connections", "Open connections, by listener: public, operators."),
+                &["listener"],
+            )?)?,
             in_flight: new
                 .gauge("sluice_requests_in_flight", "Requests begun and not yet ended.")?,
             client_aborts: new.counter(
@@ -270,6 +281,16 @@ impl Metrics {
     /// A client left in `phase`; its node was let go after `took`.
     pub fn aborted(&self, phase: Phase, took: Duration) {
         self.abort_seconds[phase as usize].observe(took.as_secs_f64());
+    }
+
+    /// Open connections of `listener`: `public` or `operators`.
+    pub fn connections(&self, listener: &str) -> IntGauge {
+        self.connections.with_label_values(&[listener])
+    }
+
+    /// A change of the certificate's files took effect, or did not.
+    pub fn certificate_exchanged(&self, ok: bool) {
+        self.certificates.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 
     /// A change of the configuration took effect, or did not.

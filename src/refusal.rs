@@ -52,6 +52,12 @@ pub enum Refusal {
         /// The field, where there is one.
         param: Option<&'static str>,
     },
+    /// The head of the request is over its bounds.
+    HeadTooLarge,
+    /// Its target is.
+    TargetTooLong,
+    /// The client did not send its head in time.
+    HeadTooSlow,
     /// The body is over its limit, in bytes.
     BodyTooLarge {
         /// `max_body_bytes`.
@@ -149,7 +155,9 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooSlow | Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Exceeded(_) | Self::SessionBusy | Self::TooManyAttempts { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -180,7 +188,9 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Malformed { code, .. } => code,
             Self::BodyTooLarge { .. } => "request_too_large",
-            Self::ClientTooSlow => "request_timeout",
+            Self::HeadTooLarge => "request_header_fields_too_large",
+            Self::TargetTooLong => "uri_too_long",
+            Self::HeadTooSlow | Self::ClientTooSlow => "request_timeout",
             Self::Exceeded(exceeded) => exceeded.code(),
             Self::LimitsUnavailable => "limits_unavailable",
             Self::SessionNotFound => "session_not_found",
@@ -246,6 +256,11 @@ impl Refusal {
                 format!("The request body is over the limit of {limit} bytes (MAX_BODY_BYTES).")
                     .into()
             }
+            Self::HeadTooLarge => {
+                "The head of the request is over 32 KiB, or has more than 100 headers.".into()
+            }
+            Self::TargetTooLong => "The target of the request is over 8 KiB.".into(),
+            Self::HeadTooSlow => "The head of the request did not arrive in time.".into(),
             Self::ClientTooSlow => "The request body did not arrive in time.".into(),
             Self::Exceeded(exceeded) => exceeded.message(),
             Self::LimitsUnavailable => {

@@ -5,11 +5,11 @@
 
 mod chats;
 mod gateway;
+mod listeners;
 mod seen;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -17,14 +17,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
-use parking_lot::Mutex;
-use pingora_core::apps::HttpServerOptions;
-use pingora_core::apps::http_app::HttpServer;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
-use pingora_core::server::Fds;
-use pingora_core::server::configuration::ServerConf;
-use pingora_core::services::listening::Service;
-use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -35,13 +27,13 @@ use crate::admin::{Admin, Entrance, Seen};
 use crate::chat::sessions::Sessions;
 use crate::chat::tokens::Unusable;
 use crate::config::{RedisUrl, Settings, Source, StoreKind, authorities};
-use crate::gateway::{AccessLog, Drain, Gateway, Snapshot, Streams, Writers};
+use crate::gateway::{AccessLog, Drain, Snapshot, Streams, Writers};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::reload::{NotTaken, Reloader};
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
-use crate::upstream::connection::{Connections, Pool};
+use crate::upstream::connection::Pool;
 use crate::upstream::node::Registry;
 use crate::upstream::probes;
 use crate::upstream::refresh::{self, Refresher};
@@ -52,13 +44,6 @@ const BACKLOG: u32 = 4_096;
 
 /// Idle connections to nodes, in all.
 const NODE_CONNECTIONS_IDLE_MAX: usize = 4_096;
-
-/// Before a client's connection: none. Pingora reads heads and bodies into buffers of their own; its 64 KiB more would be
-/// zeroed for each connection, which is a ninth of what a connection costs.
-const READ_BUFFER_BYTES: usize = 0;
-
-/// Towards a client: the head and the body of an answer of a few pages leave in one packet. Events are not kept back.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 /// What a gateway starts from.
 pub struct Start {
@@ -91,6 +76,9 @@ pub enum CannotStart {
     /// The secret of `authz_secret_file`.
     #[error("authz_secret_file: {0}")]
     Secret(String),
+    /// The files of `tls_cert` and `tls_key`.
+    #[error("{0}")]
+    Certificate(String),
     /// The file of `ledger`.
     #[error("ledger: {}: {error}", path.display())]
     Ledger {
@@ -181,10 +169,12 @@ impl Server {
         let (reload, asked) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         let pool = Pool::new(NODE_CONNECTIONS_IDLE_MAX);
-        let public_service = public_service(&settings, gateway, pool.clone());
-        serve(&mut tasks, public_service, public, stopping.clone())?;
+        let listener = listeners::of_clients(&settings, &metrics)?;
+        listener.follow_certificate(&settings, &mut tasks);
+        let clients = listeners::public(&settings, gateway, (pool.clone(), listener));
+        listeners::serve(&mut tasks, clients, public, stopping.clone())?;
         metrics.read_by(seen::readings(registry.clone(), live.clone()));
-        let app = HttpServer::new_app(Admin {
+        let pages = Admin {
             live: live.clone(),
             registry,
             drain: drain.clone(),
@@ -192,8 +182,9 @@ impl Server {
             failed_reload: reloader.failed(),
             seen,
             entrance: Entrance::new(admin.local_addr()?, settings.metrics_key.clone()),
-        });
-        serve(&mut tasks, Service::new("admin".to_owned(), app), admin, stopping)?;
+        };
+        let operators = listeners::operators(pages, &settings);
+        listeners::serve(&mut tasks, operators, admin, stopping)?;
         tasks.spawn(pool.watch());
         tasks.spawn(reloader.run(asked));
         tasks.spawn(refresh::run(refreshes, client.clone()));
@@ -286,50 +277,6 @@ fn redis_client(settings: &Settings, url: &RedisUrl) -> Result<::redis::Client, 
 /// As Pingora wants it.
 fn ca_file(settings: &Settings) -> Option<String> {
     settings.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned())
-}
-
-fn public_service(
-    settings: &Settings,
-    gateway: Gateway,
-    pool: Arc<Pool>,
-) -> Service<HttpProxy<Gateway, Connections>> {
-    let conf = ServerConf {
-        threads: 1,
-        upstream_keepalive_pool_size: NODE_CONNECTIONS_IDLE_MAX,
-        ca_file: ca_file(settings),
-        ..ServerConf::default()
-    };
-    let mut options = HttpServerOptions::default();
-    options.h2c = settings.h2c;
-    options.h2_idle_timeout = Some(settings.keepalive_timeout);
-    let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
-    // No listener speaks a protocol of its own, so no such session ever comes.
-    builder
-        .custom(Connections(pool), Arc::new(|_, _, _| Box::pin(std::future::ready(None))))
-        .build()
-}
-
-/// Hands a bound socket to a service, under the name by which Pingora looks for inherited ones.
-fn serve<A>(
-    tasks: &mut JoinSet<()>,
-    mut service: Service<A>,
-    socket: TcpListener,
-    stopping: watch::Receiver<bool>,
-) -> io::Result<()>
-where
-    A: pingora_core::apps::ServerApp + Send + Sync + 'static,
-{
-    use pingora_core::services::Service as _;
-    let name = socket.local_addr()?.to_string();
-    socket.set_nonblocking(true)?;
-    let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
-    service.add_listener(ListenerConfig::tcp(name.as_str()).l4_buffer(buffers));
-    let mut sockets = Fds::new();
-    sockets.add(name, socket.into_raw_fd());
-    tasks.spawn(async move {
-        service.start_service(Some(Arc::new(Mutex::new(sockets))), stopping, 1).await;
-    });
-    Ok(())
 }
 
 /// How often memory of keys that ask no more is let go of.

@@ -7,14 +7,14 @@ use std::fs;
 use std::path::Path;
 
 /// A module may name those that stand before it, and itself.
-const ORDER: [&str; 18] = [
-    "names", "config", "refusal", "metrics", "wire", "ledger", "upstream", "routing", "access",
-    "chat", "answers", "gateway", "reload", "admin", "sim", "server", "cli", "main",
+const ORDER: [&str; 19] = [
+    "names", "config", "refusal", "metrics", "wire", "ledger", "listener", "upstream", "routing",
+    "access", "chat", "answers", "gateway", "reload", "admin", "sim", "server", "cli", "main",
 ];
 
 /// What may be named only below these paths.
 const ONLY_IN: [(&str, &[&str]); 7] = [
-    ("pingora_proxy", &["src/gateway/", "src/server.rs"]),
+    ("pingora_proxy", &["src/gateway/", "src/server"]),
     ("serde_yaml", &["src/config/"]),
     (
         "std::fs",

@@ -24,6 +24,7 @@ use pingora_core::protocols::http::ServerSession;
 use crate::access::store::Store;
 use crate::chat::sessions::Sessions;
 use crate::gateway::{Drain, RecentErrors, Snapshot, Streams};
+use crate::listener::Link;
 use crate::metrics::Metrics;
 use crate::reload::Failed;
 use crate::upstream::node::Registry;
@@ -268,7 +269,14 @@ fn told(status: StatusCode, message: &str) -> Answer {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let link = Link::of(session.digest()).cloned();
+        if let Some(link) = &link {
+            link.request_begins();
+        }
         let answer = self.answer(session).await;
+        if let Some(link) = &link {
+            link.request_ends(false);
+        }
         let request = session.req_header();
         answer.finish(&request.method, &request.headers)
     }

@@ -9,7 +9,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn run(boot: &Boot) -> Result<(), Failed> {
     let (settings, _) = boot.resolve()?;
-    let address = local::reachable(settings.listen);
+    // Behind TLS the same is asked at the operators' listener: no authority certifies a loopback address.
+    let listen = if settings.tls_cert.is_some() { settings.admin_listen } else { settings.listen };
+    let address = local::reachable(listen);
     match local::get(address, "/livez", None, PATIENCE) {
         Ok((200, _)) => Ok(()),
         Ok(_) => Err(Failed::Runtime(format!("{address} does not answer as a gateway"))),

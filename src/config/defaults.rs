@@ -47,6 +47,8 @@ pub const ATTEMPTS: usize = 2;
 /// More tries than this only add load to nodes in trouble.
 pub const ATTEMPTS_MAX: u64 = 10;
 
+/// Connections of clients: more are more than a machine has ports and memory for.
+pub const CONNECTIONS_MAX: u64 = 10_000_000;
 /// Requests that may wait for a place at a node: a burst of many clients, each with some kilobytes.
 pub const QUEUE: usize = 1_024;
 /// More wait for what will not come in time.

@@ -11,8 +11,11 @@ use log::LevelFilter;
 use redis::Client;
 
 use super::address::Address;
-use super::defaults::{BYTES_MAX, REPLICAS_MAX, SESSIONS_MAX, THREADS_MAX, TOKENS_MAX, WAIT_MAX};
+use super::defaults::{
+    BYTES_MAX, CONNECTIONS_MAX, REPLICAS_MAX, SESSIONS_MAX, THREADS_MAX, TOKENS_MAX, WAIT_MAX,
+};
 use super::givens::Given;
+use super::networks::Networks;
 use super::report::Fault;
 use super::values::{duration, one_of, wait, whole, within};
 
@@ -131,6 +134,23 @@ pub(super) fn bytes(given: &Given) -> Result<usize, Fault> {
 
 fn size(number: u64) -> Result<usize, Fault> {
     usize::try_from(number).map_err(|_| "this is too large for this machine".into())
+}
+
+/// A number of connections; 0 leaves the choice to the machine.
+pub(super) fn connections(given: &Given) -> Result<usize, Fault> {
+    size(whole(&given.text, 0..=CONNECTIONS_MAX)?)
+}
+
+/// A number of bytes a second; 0 for no bound.
+pub(super) fn rate(given: &Given) -> Result<usize, Fault> {
+    size(whole(&given.text, 0..=BYTES_MAX)?)
+}
+
+/// Addresses and networks, separated by commas, or as a JSON array.
+pub(super) fn networks(given: &Given) -> Result<Networks, Fault> {
+    let networks = Networks::of(list(&given.text)?.iter().map(String::as_str));
+    let hint = "write them as `10.0.0.0/8, 192.168.1.7, fd00::/8`";
+    networks.ok_or_else(|| Fault::with_hint("these are no addresses and networks", hint))
 }
 
 /// A wait that must not be zero.
@@ -300,16 +320,22 @@ pub(super) fn place_of_file(path: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Origins separated by commas, or as a JSON array; `*` alone for any.
-pub(super) fn cors_origins(given: &Given) -> Result<CorsOrigins, Fault> {
-    let text = given.text.trim();
-    let origins: Vec<String> = if text.starts_with('[') {
+/// Texts separated by commas, or as a JSON array; empty ones are left out.
+fn list(text: &str) -> Result<Vec<String>, Fault> {
+    let text = text.trim();
+    let all: Vec<String> = if text.starts_with('[') {
         serde_json::from_str(text)
             .map_err(|_| Fault::from("a list in brackets must be a JSON array of texts"))?
     } else {
-        text.split(',').map(|origin| origin.trim().to_owned()).collect()
+        text.split(',').map(|one| one.trim().to_owned()).collect()
     };
-    let origins: Vec<&str> = origins.iter().map(String::as_str).filter(|o| !o.is_empty()).collect();
+    Ok(all.into_iter().filter(|one| !one.is_empty()).collect())
+}
+
+/// Origins separated by commas, or as a JSON array; `*` alone for any.
+pub(super) fn cors_origins(given: &Given) -> Result<CorsOrigins, Fault> {
+    let origins = list(&given.text)?;
+    let origins: Vec<&str> = origins.iter().map(String::as_str).collect();
     if origins.is_empty() {
         return Ok(CorsOrigins::Off);
     }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::authorities;
+use super::certificate;
 use super::environment::Environment;
 use super::givens::Givens;
+use super::networks::Networks;
 use super::problem::Problems;
 use super::raw::Written;
 use super::report::Fault;
@@ -187,17 +189,29 @@ settings! {
     drain_delay: Duration = "5s", read::any_wait;
     /// How long live streams may take to end after that.
     drain_timeout: Duration = "30s", read::any_wait;
-    /// The longest wait for the next bytes of a request.
-    client_timeout: Duration = "60s", read::positive;
+    /// Connections of clients at once; past it new ones are refused. 0: as many as the descriptors of this process are for.
+    max_connections: usize = "0", read::connections;
+    /// How soon the head of a request must be whole, and a TLS handshake.
+    header_timeout: Duration = "10s", read::positive;
+    /// The longest wait for the next bytes of a request's body.
+    client_timeout: Duration = "30s", read::positive;
+    /// The slowest body, in bytes a second, of those that take longer than `client_timeout`; 0 for any.
+    min_body_rate: usize = "500", read::rate;
     /// The longest wait for a client to take bytes of its answer.
     write_timeout: Duration = "60s", read::positive;
     /// How long a client's idle connection is kept.
-    keepalive_timeout: Duration = "75s", read::positive;
+    keepalive_timeout: Duration = "60s", read::positive;
     /// How long an event stream may be silent before a comment is put into it; 0 for never.
     sse_keepalive: Option<Duration> = "15s", read::wait_or_off;
     /// Whether HTTP/2 is served without TLS: true or false.
     h2c: bool = "false", read::truth,
         flag(num_args = 0..=1, require_equals = true, default_missing_value = "true");
+    /// A PEM file with the certificate of `listen`, and those that lead to its authority: then HTTPS is served there, and HTTP/2. Looked at again each second, as is `tls_key`.
+    tls_cert: Option<PathBuf> = "", read::path;
+    /// A PEM file with the private key of `tls_cert`.
+    tls_key: Option<PathBuf> = "", read::path;
+    /// Proxies before the gateway whose `X-Forwarded-For`, `-Proto` and `-Host` are believed: addresses and networks, separated by commas; none: nobody's are.
+    trusted_proxies: Networks = "", read::networks;
     /// A PEM file of the authorities that certify https nodes, and Redis; none: the system's.
     ca_file: Option<PathBuf> = "", read::path;
 }
@@ -218,6 +232,8 @@ impl Settings {
         if let Some(settings) = &mut settings {
             let mut paths = [
                 ("ca_file", &mut settings.ca_file),
+                ("tls_cert", &mut settings.tls_cert),
+                ("tls_key", &mut settings.tls_key),
                 ("authz_secret_file", &mut settings.authz_secret_file),
                 ("ledger", &mut settings.ledger),
             ];
@@ -228,6 +244,12 @@ impl Settings {
             }
             if let Some(Err(fault)) = settings.ca_file.as_deref().map(authorities::check) {
                 givens.fault("ca_file", fault);
+            }
+            if settings.tls_cert.is_some() != settings.tls_key.is_some() {
+                givens.fault("tls_cert", "this and `tls_key` are set together".into());
+            }
+            if let Some(Err(fault)) = settings.tls_files().as_ref().map(certificate::check) {
+                givens.fault("tls_cert", fault);
             }
             if let Some(Err(fault)) = settings.authz_secret_file.as_deref().map(secret::read) {
                 givens.fault("authz_secret_file", fault.into());
@@ -256,6 +278,13 @@ impl Settings {
             Some(settings) if problems.is_empty() => Ok(settings),
             _ => Err(problems),
         }
+    }
+}
+
+impl Settings {
+    /// The files of the certificate, where TLS is served.
+    pub fn tls_files(&self) -> Option<certificate::Files> {
+        self.tls_cert.clone().zip(self.tls_key.clone())
     }
 }
 

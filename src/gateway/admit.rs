@@ -12,7 +12,8 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::affinity;
 use super::ambiguous::refuse_ambiguous;
-use super::body;
+use super::body::{self, Allowance};
+use super::client::Client;
 use super::context::{Forward, RequestContext, Way};
 use super::forward::{TRACE_PARENT, UP_REQUEST_ID};
 use super::model::{Named, read_named};
@@ -38,7 +39,8 @@ impl Gateway {
         ctx: &mut RequestContext,
     ) -> Result<(), Stop> {
         identify(session, ctx);
-        ctx.line = self.access_log.begin(session);
+        ctx.client = Client::of(session, &self.limits.trusted_proxies);
+        ctx.line = self.access_log.begin(session, ctx.client.address);
         refuse_ambiguous(session)?;
         self.answer_other_origins(session, ctx)?;
         // One shared text: the request's own stays with the session.
@@ -60,9 +62,8 @@ impl Gateway {
         permission::demand_scope(&key, path)?;
         ctx.stored = Stored::of_target(candidates, &session.req_header().method, path);
         let (timeout, query) = self.timeout(session, uri.query())?;
-        let (limit, share) = (self.limits.max_body_bytes, self.held.share());
         if ctx.chat.is_none() {
-            body::hold(session, ctx, (limit, share)).await?;
+            body::hold(session, ctx, Allowance::new(&self.limits, &self.held)).await?;
         }
         let named = read_named(session, ctx, (path, &key)).await?;
         if self.limits.log_prompts {

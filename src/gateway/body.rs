@@ -1,12 +1,16 @@
 //! The request's body, read whole before a node is contacted: it can go to any node, and again to another.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use bytes::{Bytes, BytesMut};
 use http::header;
 use pingora::ErrorType;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
-use super::held::{HeldBody, Share};
+use super::held::{Budget, HeldBody, Share};
+use super::limits::Limits;
 use super::reply::Stop;
 use crate::refusal::Refusal;
 
@@ -21,14 +25,45 @@ pub(super) enum Progress {
     Broken,
 }
 
+/// What a body may take.
+pub(super) struct Allowance {
+    bytes: usize,
+    /// How many bytes of it must come in a second, once it has taken `patience`.
+    rate: usize,
+    patience: Duration,
+    share: Share,
+}
+
+impl Allowance {
+    pub(super) fn new(limits: &Limits, held: &Arc<Budget>) -> Self {
+        Self {
+            bytes: limits.max_body_bytes,
+            rate: limits.min_body_rate,
+            patience: limits.client_timeout,
+            share: held.share(),
+        }
+    }
+
+    /// The same for one of at most so many bytes.
+    pub(super) fn of_at_most(self, bytes: usize) -> Self {
+        Self { bytes: self.bytes.min(bytes), ..self }
+    }
+
+    /// Whether a body of which so much has come is too slow: a byte now and then keeps every other clock from ringing.
+    fn is_too_slow(&self, bytes: usize, since: Instant) -> bool {
+        let took = since.elapsed();
+        took > self.patience && (bytes as f64) < self.rate as f64 * took.as_secs_f64()
+    }
+}
+
 /// Reads the body, if there is one, into `ctx`. Waiting for it is no work of ours.
 pub(super) async fn hold(
     session: &mut Session,
     ctx: &mut RequestContext,
-    (limit, share): (usize, Share),
+    allowance: Allowance,
 ) -> Result<(), Stop> {
     ctx.own_time.stop();
-    ctx.body = read(session, limit, share, &mut ctx.body_progress).await?;
+    ctx.body = read(session, allowance, &mut ctx.body_progress).await?;
     ctx.own_time.go();
     Ok(())
 }
@@ -39,14 +74,14 @@ pub(super) async fn hold(
 /// body of one-byte chunks would cost 60 times its size, and the proxy may be handed three pieces at most.
 async fn read(
     session: &mut Session,
-    limit: usize,
-    mut share: Share,
+    mut allowance: Allowance,
     progress: &mut Progress,
 ) -> Result<Option<HeldBody>, Stop> {
     if session.is_body_empty() {
         *progress = Progress::Whole;
         return Ok(None);
     }
+    let (limit, since) = (allowance.bytes, Instant::now());
     let announced = announced_length(session);
     if announced.is_some_and(|length| length > limit) {
         return Err(Refusal::BodyTooLarge { limit }.into());
@@ -63,8 +98,12 @@ async fn read(
         if held + piece.len() > limit {
             return Err(Refusal::BodyTooLarge { limit }.into());
         }
-        if !share.grow(piece.len()) {
+        if !allowance.share.grow(piece.len()) {
             return Err(Refusal::Overloaded.into());
+        }
+        if allowance.is_too_slow(held + piece.len(), since) {
+            *progress = Progress::Broken;
+            return Err(Refusal::ClientTooSlow.into());
         }
         if held == 0 {
             first = piece;
@@ -78,7 +117,7 @@ async fn read(
     }
     *progress = Progress::Whole;
     let bytes = if joined.is_empty() { first } else { joined.freeze() };
-    Ok(Some(share.hold(bytes)))
+    Ok(Some(allowance.share.hold(bytes)))
 }
 
 fn announced_length(session: &Session) -> Option<usize> {

@@ -14,6 +14,7 @@ use super::access_log::Begun;
 use super::answer::AnswerSoFar;
 use super::body::Progress;
 use super::chats::Chat;
+use super::client::Client;
 use super::cors;
 use super::downstream::{Downstream, Limits};
 use super::drain::InFlight;
@@ -28,6 +29,7 @@ use super::stored::Stored;
 use crate::access::keys::Key;
 use crate::config::Credential;
 use crate::ledger::Ledger;
+use crate::listener::Link;
 use crate::names::{ModelName, NodeId};
 use crate::refusal::{Dialect, Refusal};
 use crate::routing::choice::Chosen;
@@ -52,6 +54,9 @@ pub struct RequestContext {
     /// The configuration of the moment when the request came: it is served by that one to its end.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) _in_flight: InFlight,
+    /// What its connection knows of it.
+    pub(super) link: Option<Arc<Link>>,
+    pub(super) client: Client,
     pub(super) id: RequestId,
     pub(super) trace: Option<TraceParent>,
     pub(super) cors: cors::Headers,
@@ -155,6 +160,8 @@ impl RequestContext {
             started: now,
             snapshot,
             _in_flight: in_flight,
+            link: None,
+            client: Client::default(),
             id: RequestId::none(),
             trace: None,
             cors: cors::Headers::new(),

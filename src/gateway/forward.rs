@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
@@ -10,13 +9,13 @@ use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_core::protocols::ALPN;
 use pingora_proxy::Session;
 
+use super::client::say_who_asks;
 use super::context::RequestContext;
 use super::node;
 use super::reply::REQUEST_ID;
 use crate::refusal::Refusal;
 use crate::routing::table::target_of;
 use crate::upstream::{client, connection};
-use crate::wire::address::push_ip;
 use crate::wire::splice::Pieces;
 
 /// Headers of a client's that go up as they are, and families of them: versions and betas of the two APIs. Whatever is not
@@ -51,12 +50,6 @@ fn is_for_gateway(name: &str) -> bool {
 pub(super) const UP_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 pub(super) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// The longest IPv6 address, in letters.
-const IP_BYTES_MAX: usize = 45;
 
 /// Headers that a request has when it leaves, mostly: room for them is made once.
 const HEADERS: usize = 12;
@@ -175,7 +168,7 @@ pub(super) fn request(
             headers.append(TRACE_STATE, state.clone());
         }
     }
-    say_who_asks(session, &mut headers);
+    say_who_asks(session, ctx.client, &mut headers);
     if translated.is_some() {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
@@ -202,26 +195,6 @@ fn of_one_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     let words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let names = words.filter_map(|word| HeaderName::from_bytes(word.trim_ascii()).ok());
     names.filter(|name| !framing.contains(name)).collect()
-}
-
-/// `X-Forwarded-*` as we know it; what a client claims is not passed on.
-fn say_who_asks(session: &Session, headers: &mut HeaderMap) {
-    let client = session.client_addr().and_then(|address| address.as_inet());
-    let text = client.map(|client| {
-        let mut text = Vec::with_capacity(IP_BYTES_MAX);
-        push_ip(&mut text, client.ip());
-        HeaderValue::from_maybe_shared(Bytes::from(text))
-    });
-    if let Some(Ok(client)) = text {
-        headers.insert(FORWARDED_FOR, client);
-    }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    let request = session.req_header();
-    let authority = request.uri.authority();
-    let authority = authority.and_then(|known| HeaderValue::from_str(known.as_str()).ok());
-    if let Some(host) = authority.or_else(|| request.headers.get(header::HOST).cloned()) {
-        headers.insert(FORWARDED_HOST, host);
-    }
 }
 
 /// Takes off what ends here, and adds what every answer has.

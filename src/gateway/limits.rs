@@ -6,6 +6,7 @@ use http::StatusCode;
 use pingora_proxy::Session;
 
 use super::Gateway;
+use crate::config::Networks;
 
 /// What a request may take of this process.
 #[derive(Debug, Clone)]
@@ -18,8 +19,12 @@ pub struct Limits {
     pub invalid_key_status: StatusCode,
     /// 403, or 429 for a proxy that knows what to do with it: what `/internal/authz` says of a limit.
     pub authz_limit_status: StatusCode,
-    /// Longest wait for bytes of a request.
+    /// Longest wait for bytes of a request's body.
     pub client_timeout: Duration,
+    /// The slowest body, in bytes a second; 0 for any.
+    pub min_body_rate: usize,
+    /// Proxies that are believed.
+    pub trusted_proxies: Networks,
     /// Longest wait for a client to take bytes.
     pub write_timeout: Duration,
     /// How long an idle connection of a client's is kept.

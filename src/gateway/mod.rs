@@ -10,6 +10,7 @@ mod answer;
 mod authz;
 mod body;
 mod chats;
+mod client;
 mod context;
 mod cors;
 mod counted;
@@ -73,6 +74,7 @@ use crate::access::passes::Passes;
 use crate::access::store::Store;
 use crate::chat::sessions::Sessions;
 use crate::ledger::Ledger;
+use crate::listener::Link;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::routing::responses::Responses;
@@ -148,6 +150,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) -> Result<bool> {
         self.set_timers(session);
+        if let Some(link) = Link::of(session.digest()) {
+            link.request_begins();
+            ctx.link = Some(link.clone());
+        }
         let answer = match self.admit(session, ctx).await {
             Ok(()) => return Ok(false),
             Err(Stop::Answer(answer)) => answer,
@@ -349,6 +355,9 @@ impl ProxyHttp for Gateway {
         self.count(ctx);
         ctx.leave_node();
         access_log::write(ctx, Some(session));
+        if let Some(link) = &ctx.link {
+            link.request_ends(ctx.client_left);
+        }
     }
 
     /// Failures are in the access log and the metrics, once.

@@ -67,6 +67,8 @@ fn limits(settings: &Settings) -> Limits {
         invalid_key_status: settings.invalid_key_status,
         authz_limit_status: settings.authz_limit_status,
         client_timeout: settings.client_timeout,
+        min_body_rate: settings.min_body_rate,
+        trusted_proxies: settings.trusted_proxies.clone(),
         write_timeout: settings.write_timeout,
         keepalive_timeout: settings.keepalive_timeout,
         log_prompts: settings.log_prompts,

@@ -16,6 +16,7 @@ pub mod ollama;
 pub mod parameters;
 pub mod paths;
 pub mod query;
+pub mod raw_head;
 pub mod response_id;
 pub mod splice;
 pub mod stream_end;

@@ -34,3 +34,4 @@ mod stale;
 mod streams;
 mod support;
 mod terminal;
+mod tls;

@@ -17,6 +17,7 @@ use super::super::defaults::{
     ATTEMPTS_MAX, FALLBACKS_MAX, IN_FLIGHT_MAX, LIMIT_MAX, LOAD_OPTIONS, NAME_CHARS_MAX,
     PROBES_MAX, QUEUE_MAX, REPLICAS_MAX,
 };
+use super::super::networks::Networks;
 use super::super::raw::{RawHealth, RawProbe, Written};
 use super::super::setting_values::{
     CorsOrigins, LogFormat, MetricsKey, OnStoreError, RedisUrl, StoreKind,
@@ -178,6 +179,7 @@ settings! {
     Duration = any_wait();
     Option<Duration> = any_wait();
     StatusCode = words_and_numbers(&[401, 403]);
+    Networks = json_schema!({ "type": ["string", "array"], "items": { "type": "string" } });
     CorsOrigins = json_schema!({ "type": ["string", "array"], "items": { "type": "string" } });
     LevelFilter = any_case(&[
         "error", "warn", "info", "debug", "trace", "critical", "fatal", "warning", "notset",

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::upstream::prefix::chain::Chain;
-use crate::wire::address::push_address;
+use crate::wire::address::{push_address, push_ip};
 
 /// The name of a field as it stands in a line, with the comma before it.
 macro_rules! field {
@@ -108,7 +108,10 @@ impl<'o> Object<'o> {
         let Some(address) = address else { return };
         self.name(name);
         self.out.push(b'"');
-        push_address(self.out, address);
+        match address.port() {
+            0 => push_ip(self.out, address.ip()),
+            _ => push_address(self.out, address),
+        }
         self.out.push(b'"');
     }
 }

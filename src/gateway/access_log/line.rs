@@ -79,7 +79,7 @@ pub struct Line {
 
 /// What the head of a request tells.
 pub struct Asked {
-    /// Where it came from.
+    /// Where it came from; with port 0 where a proxy says so, which knows no port.
     pub client: Option<SocketAddr>,
     /// Its method.
     pub method: Cow<'static, str>,
@@ -90,11 +90,11 @@ pub struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of(session: &Session) -> Self {
+    pub(super) fn of(session: &Session, client: Option<SocketAddr>) -> Self {
         let request = session.req_header();
         let count = request.headers.get(RETRY_COUNT);
         Self {
-            client: session.client_addr().and_then(|address| address.as_inet().copied()),
+            client,
             method: method(&request.method),
             path: cut(request.uri.path()).into(),
             client_retry: count.and_then(|count| count.to_str().ok()?.parse().ok()),
@@ -206,7 +206,11 @@ impl Line {
     pub(super) fn write_text(&self, out: &mut Vec<u8>, colour: bool) -> io::Result<()> {
         let time = humantime::format_rfc3339_millis(self.time);
         let Asked { client, method, path, .. } = &self.asked;
-        let client = client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+        let client = match client {
+            None => "-".to_owned(),
+            Some(client) if client.port() == 0 => client.ip().to_string(),
+            Some(client) => client.to_string(),
+        };
         let key = self.who.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         let (paint, plain) = if colour { (paint(self.status), PLAIN) } else { ("", "") };
         write!(

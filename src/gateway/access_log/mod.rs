@@ -5,6 +5,7 @@ mod json;
 mod line;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -92,10 +93,10 @@ impl AccessLog {
     }
 
     /// Notes what the head of a request tells, and where its line will go: it may end where there is no session any more.
-    pub(super) fn begin(&self, session: &Session) -> Option<Begun> {
+    pub(super) fn begin(&self, session: &Session, client: Option<SocketAddr>) -> Option<Begun> {
         let lines = self.lines.clone()?;
         let dropped = self.dropped.clone();
-        Some(Begun { asked: Asked::of(session), lines, dropped })
+        Some(Begun { asked: Asked::of(session, client), lines, dropped })
     }
 
     /// Nothing comes any more: the writer ends when it has written what waits. Blocks while the queue is full.

@@ -1,10 +1,8 @@
 //! `POST /init_session`: a key opens a session, and who tries keys out soon waits.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use bytes::Bytes;
-use pingora_proxy::Session;
 
 use super::{Gateway, RequestContext, answers, chats, refusal};
 use crate::access::keys::Presented;
@@ -23,7 +21,6 @@ impl Gateway {
     pub(super) async fn begin(
         &self,
         sessions: &Sessions,
-        session: &Session,
         ctx: &mut RequestContext,
         body: &Bytes,
     ) -> Result<Answer, Refusal> {
@@ -36,7 +33,7 @@ impl Gateway {
                 ctx.quota.keep();
                 owner
             }
-            None => self.try_out(sessions, session, ctx, (&id, &key)).await?,
+            None => self.try_out(sessions, ctx, (&id, &key)).await?,
         };
         let new = session::Session::new(owner, sessions.system.clone());
         sessions.store.open(&id, new).await.map_err(refusal)?;
@@ -48,15 +45,12 @@ impl Gateway {
     async fn try_out(
         &self,
         sessions: &Sessions,
-        session: &Session,
         ctx: &mut RequestContext,
         (id, key): (&SessionId, &str),
     ) -> Result<Owner, Refusal> {
-        let client = session.client_addr().and_then(|address| address.as_inet());
-        let client = client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
         let waits = |wait| Refusal::TooManyAttempts { wait };
         // Counted before it is known: many at once are many.
-        let attempt = sessions.attempts.begin(client, Instant::now()).map_err(waits)?;
+        let attempt = sessions.attempts.begin(ctx.client.ip(), Instant::now()).map_err(waits)?;
         if let Some(owner) = self.owner_by_nodes(ctx, sessions, (id, key)).await? {
             return Ok(owner);
         }

@@ -17,10 +17,11 @@ use pingora_proxy::Session;
 
 pub(super) use answer::{Chat, begin_answer};
 
+use super::Gateway;
+use super::body::{self, Allowance};
 use super::context::RequestContext;
 use super::gone::unless_gone;
 use super::reply::Stop;
-use super::{Gateway, body};
 use crate::access::keys::Key;
 use crate::answers::chats as answers;
 use crate::chat::id::SessionId;
@@ -63,7 +64,7 @@ impl Gateway {
         let until = timeout.map(|timeout| Instant::now() + timeout);
         let body = self.read_unknown(session, ctx, call).await?;
         let answer = match call {
-            Call::Init => self.begin(&sessions, session, ctx, &body).await?,
+            Call::Init => self.begin(&sessions, ctx, &body).await?,
             Call::SystemPrompt => {
                 let asked: chats::SystemPrompt = chats::read(&body)?;
                 let id = id_of(&asked.session_id)?;
@@ -100,9 +101,8 @@ impl Gateway {
             Call::Init | Call::Stop => KEY_BODY_BYTES_MAX,
             Call::SystemPrompt | Call::Chat => TEXT_BODY_BYTES_MAX,
         };
-        let limit = self.limits.max_body_bytes.min(longest);
-        let share = self.held_unknown.share();
-        let held = body::hold(session, ctx, (limit, share));
+        let allowance = Allowance::new(&self.limits, &self.held_unknown).of_at_most(longest);
+        let held = body::hold(session, ctx, allowance);
         let held = tokio::time::timeout(self.limits.client_timeout, held).await;
         held.map_err(|_| Refusal::ClientTooSlow)??;
         Ok(ctx.body.as_ref().map_or(Bytes::new(), |held| held.bytes.clone()))

@@ -96,16 +96,39 @@ impl Tunnel {
     }
 }
 
+/// Certifies servers.
+pub(crate) struct Authority {
+    /// Its own certificate.
+    pub(crate) pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// The certificate of the server `name`, and its key, as PEM.
+    pub(crate) fn certify(&self, name: &str) -> (String, String) {
+        let (certificate, key) = self.certified(name);
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn certified(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+}
+
 /// An authority as PEM, and a server that it certifies.
 fn certificates() -> (String, ServerConfig) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let authority = params.self_signed(&key).unwrap();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let authority = Authority::new();
+    let (certificate, key) = authority.certified("localhost");
     let private = PrivatePkcs8KeyDer::from(key.serialize_der());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -113,5 +136,5 @@ fn certificates() -> (String, ServerConfig) {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private.into())
         .unwrap();
-    (authority.pem(), config)
+    (authority.pem, config)
 }

@@ -1,0 +1,129 @@
+//! What a client's connection and the requests on it know of each other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+use http::StatusCode;
+use pingora::http::ResponseHeader;
+use pingora_core::protocols::Digest;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+
+/// Requests of HTTP/2 that a client may give up on one connection before it is judged: the streams that it may have open
+/// at once, twice.
+const GIVEN_UP_FREE: u32 = 200;
+
+/// Shared by a connection and its requests. Neither waits for the other.
+#[derive(Debug, Default)]
+pub struct Link {
+    http2: bool,
+    /// Odd while a request of HTTP/1 is served, even while a head is waited for. Of HTTP/2: 1 from the first request on.
+    turn: AtomicU32,
+    /// Requests of HTTP/2 under way.
+    open: AtomicU32,
+    /// Requests that ended well, and those that the client gave up.
+    answered: AtomicU32,
+    given_up: AtomicU32,
+    cut: AtomicBool,
+}
+
+impl Link {
+    /// Of a connection on which nothing was sent yet.
+    pub(super) fn new(http2: bool) -> Arc<Self> {
+        Arc::new(Self { http2, ..Self::default() })
+    }
+
+    /// That of a request's connection.
+    pub fn of(digest: Option<&Digest>) -> Option<&Arc<Self>> {
+        let told = digest?.proxy_digest.as_ref()?.user_data.as_ref()?;
+        told.downcast_ref()
+    }
+
+    /// What carries it through Pingora, which has no place for it but this one: there is no proxy.
+    pub(super) fn carried(self: &Arc<Self>) -> Option<Arc<ProxyDigest>> {
+        let head = ResponseHeader::build(StatusCode::OK, Some(0)).ok()?;
+        Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(self.clone())))))
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    /// A head was read.
+    pub fn request_begins(&self) {
+        if self.http2 {
+            self.turn.store(1, Relaxed);
+            self.open.fetch_add(1, Relaxed);
+        } else {
+            self.turn.store(self.turn.load(Relaxed) | 1, Relaxed);
+        }
+    }
+
+    /// A request is over; `given_up` by its client before the answer's end. A client that gives up more than it lets
+    /// be answered is cut (rapid reset, CVE-2023-44487).
+    pub fn request_ends(&self, given_up: bool) {
+        if !self.http2 {
+            let turn = self.turn.load(Relaxed);
+            return self.turn.store(turn.wrapping_add(turn & 1), Relaxed);
+        }
+        self.open.fetch_sub(1, Relaxed);
+        if !given_up {
+            self.answered.fetch_add(1, Relaxed);
+            return;
+        }
+        let given_up = self.given_up.fetch_add(1, Relaxed);
+        if given_up >= GIVEN_UP_FREE.saturating_add(self.answered.load(Relaxed)) {
+            self.cut.store(true, Relaxed);
+        }
+    }
+
+    /// Which head is waited for; none while a request is served.
+    pub(super) fn awaited_head(&self) -> Option<u32> {
+        let turn = self.turn.load(Relaxed);
+        (turn & 1 == 0).then_some(turn)
+    }
+
+    /// No request of HTTP/2 is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.load(Relaxed) == 0
+    }
+
+    /// The connection is to end at once.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_waited_for_between_requests() {
+        let link = Link::new(false);
+        assert_eq!(link.awaited_head(), Some(0));
+        link.request_begins();
+        assert_eq!(link.awaited_head(), None);
+        link.request_ends(false);
+        assert_eq!(link.awaited_head(), Some(2));
+        link.request_ends(false);
+        assert_eq!(link.awaited_head(), Some(2), "one that never began ends nothing");
+    }
+
+    #[test]
+    fn who_gives_up_more_than_is_answered_is_cut() {
+        let link = Link::new(true);
+        for _ in 0..GIVEN_UP_FREE {
+            link.request_begins();
+            link.request_ends(true);
+        }
+        assert!(!link.is_cut() && link.is_idle());
+        link.request_begins();
+        link.request_ends(false);
+        link.request_begins();
+        link.request_ends(true);
+        assert!(!link.is_cut(), "one more was answered");
+        link.request_begins();
+        link.request_ends(true);
+        assert!(link.is_cut());
+    }
+}
