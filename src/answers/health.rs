@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::Answer;
+use super::{Answer, NAME_TIMEOUT};
 use crate::config::Kind;
 use crate::routing::table::{Route, RouteTable};
 use crate::upstream::Upstream;
@@ -21,8 +21,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// What nodes are asked.
 const PATH: &str = "/health";
 
-/// Longest wait for one node.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for one node, as that of a probe by default. With [`NAME_TIMEOUT`] it is below the 4 s in which a report is
+/// promised when every node hangs.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The last report, and who is to be asked for the next.
 #[derive(Default)]
@@ -136,7 +137,7 @@ impl Report {
 impl Probe {
     /// Asks every node, all at the same time. A name of nodes that is not found is down itself.
     async fn ask(&self, client: &Client) -> Vec<State> {
-        let members = self.upstream.found_members().await;
+        let members = self.upstream.found_members_within(NAME_TIMEOUT).await;
         if members.is_empty() {
             return vec![State {
                 upstream: self.upstream.name.to_string(),

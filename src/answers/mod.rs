@@ -8,8 +8,14 @@ pub mod info;
 pub mod models;
 pub mod nodes;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
+
+/// Longest wait for the name of an upstream's nodes by whoever asks about all of them: a resolver that hangs is told of as
+/// nodes that hang are.
+const NAME_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// A whole answer.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::Answer;
+use super::{Answer, NAME_TIMEOUT};
 use crate::access::keys::Key;
 use crate::names::{ModelName, UpstreamName};
 use crate::refusal::Refusal;
@@ -35,7 +35,7 @@ pub struct Union {
 /// as it was.
 pub async fn ask(upstreams: &[Arc<Upstream>], client: &Client, refresher: &Refresher) -> Union {
     let found = join_all(upstreams.iter().map(|upstream| async move {
-        let members = upstream.found_members().await;
+        let members = upstream.found_members_within(NAME_TIMEOUT).await;
         members.iter().map(|member| (upstream, member.clone())).collect::<Vec<_>>()
     }))
     .await

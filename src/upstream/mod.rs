@@ -152,6 +152,12 @@ impl Upstream {
         self.members.load_full()
     }
 
+    /// The same for whoever waits for their name no longer than `limit`.
+    pub async fn found_members_within(&self, limit: Duration) -> Arc<Vec<Arc<Member>>> {
+        let _too_late = tokio::time::timeout(limit, self.found_members()).await;
+        self.members.load_full()
+    }
+
     /// Looks up the name of the nodes, and the names of single nodes in use. Who is new gets work from the next request
     /// on; who is gone finishes what it has.
     ///

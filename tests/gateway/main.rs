@@ -12,6 +12,7 @@ mod documents;
 mod failures;
 mod forms;
 mod framing;
+mod hardened;
 mod ids;
 mod leaving;
 mod life;
