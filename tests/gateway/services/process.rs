@@ -98,6 +98,11 @@ impl Process {
         self.err.lock().unwrap().clone()
     }
 
+    /// Its number, by which the system knows what it holds.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal: `TERM`, `HUP`.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
