@@ -29,7 +29,7 @@ async fn bytes(gateway: &TestGateway) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_breaks_ends_with_an_error_in_the_dialect_of_its_path() {
+async fn r33_a_stream_that_breaks_ends_with_an_error_in_the_dialect_of_its_path() {
     let messages = json!([{ "role": "user", "content": "one two three four five six" }]);
     let body = json!({ "model": "m", "messages": messages, "max_tokens": 20, "stream": true });
     for fault in [Fault::CutAfter(2), Fault::ResetAfter(2)] {
@@ -56,7 +56,7 @@ async fn a_stream_that_breaks_ends_with_an_error_in_the_dialect_of_its_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_falls_silent_ends_with_an_error() {
+async fn r28_a_stream_that_falls_silent_ends_with_an_error() {
     let sim = node(&["m"]).await;
     sim.set_fault(Some(Fault::StallAfter(2)));
     let gateway = TestGateway::before(sim.addr()).await;
@@ -71,7 +71,7 @@ async fn a_stream_that_falls_silent_ends_with_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_breaks_inside_an_event_is_cut() {
+async fn r33_a_stream_that_breaks_inside_an_event_is_cut() {
     let node = breaking(
         "HTTP/1.1 200 OK\ncontent-type: text/event-stream\ntransfer-encoding: chunked\n\n10\ndata: {\"half\":\"a\n",
     )
@@ -83,7 +83,7 @@ async fn a_stream_that_breaks_inside_an_event_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_breaks_off_looks_broken() {
+async fn r33_an_answer_that_breaks_off_looks_broken() {
     for answer in [
         "HTTP/1.1 200 OK\ncontent-type: application/json\ntransfer-encoding: chunked\n\n5\n{\"id\"\n",
         "HTTP/1.1 200 OK\ncontent-type: application/json\ncontent-length: 100\n\n{\"id\"",
@@ -100,7 +100,7 @@ async fn an_answer_that_breaks_off_looks_broken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_breaks_off_looks_broken_over_http2_too() {
+async fn r33_an_answer_that_breaks_off_looks_broken_over_http2_too() {
     let node = breaking(
         "HTTP/1.1 200 OK\ncontent-type: application/json\ntransfer-encoding: chunked\n\n5\n{\"id\"\n",
     )
@@ -131,7 +131,7 @@ async fn a_stream_that_breaks_over_http2_ends_with_an_error_and_a_good_end() {
 
 /// A slow client must not hold a node for ever: when it takes no bytes for as long as it may, the node is let go.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_takes_no_bytes_frees_the_node() {
+async fn r26_a_client_that_takes_no_bytes_frees_the_node() {
     let (told, mut freed) = tokio::sync::mpsc::channel(1);
     let node = Scripted::start(move |_, mut peer| {
         let told = told.clone();

@@ -40,7 +40,7 @@ async fn a_node_that_is_not_there_is_a_502_that_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_takes_no_connection_is_given_up_when_the_time_to_connect_is_over() {
+async fn r28_a_node_that_takes_no_connection_is_given_up_when_the_time_to_connect_is_over() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -61,7 +61,7 @@ async fn connected(address: SocketAddr) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_closes_without_a_word_is_asked_once_more() {
+async fn r31_a_node_that_closes_without_a_word_is_asked_once_more() {
     let node = saying(b"").await;
     let gateway = TestGateway::before(node.addr).await;
     let reply = gateway.chat("m").send().await.unwrap();
@@ -70,7 +70,7 @@ async fn a_node_that_closes_without_a_word_is_asked_once_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_resets_is_asked_once_more() {
+async fn r31_a_node_that_resets_is_asked_once_more() {
     let sim = node(&["m"]).await;
     sim.set_fault(Some(Fault::Reset));
     let gateway = TestGateway::before(sim.addr()).await;
@@ -80,7 +80,7 @@ async fn a_node_that_resets_is_asked_once_more() {
 
 /// As many pooled connections as there are, all closed by the node while they were idle or taken: none of that shows.
 #[tokio::test(flavor = "multi_thread")]
-async fn pooled_connections_that_the_node_closed_are_no_error() {
+async fn r30_pooled_connections_that_the_node_closed_are_no_error() {
     const POOLED: usize = 3;
     let together = Arc::new(tokio::sync::Barrier::new(POOLED));
     let node = Scripted::start(move |number, mut peer: Peer| {
@@ -106,7 +106,7 @@ async fn pooled_connections_that_the_node_closed_are_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_503_that_passes_is_not_seen_and_one_that_stays_is_passed_on_as_it_is() {
+async fn r31_a_503_that_passes_is_not_seen_and_one_that_stays_is_passed_on_as_it_is() {
     let body = r#"{"node":"busy"}"#;
     let node = Scripted::start(move |number, mut peer| async move {
         while peer.request().await.is_some() {
@@ -132,7 +132,7 @@ async fn a_503_that_passes_is_not_seen_and_one_that_stays_is_passed_on_as_it_is(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_node_says_of_the_request_is_passed_on_at_once() {
+async fn r31_what_a_node_says_of_the_request_is_passed_on_at_once() {
     for code in [
         "400 Bad Request",
         "404 Not Found",
@@ -195,7 +195,7 @@ async fn answers_that_cannot_be_passed_on_are_a_502_and_are_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_node_is_a_504_and_is_not_asked_again() {
+async fn r28_a_silent_node_is_a_504_and_is_not_asked_again() {
     let node = Scripted::start(|_, mut peer| async move {
         peer.request().await;
         peer.closed().await;
@@ -237,7 +237,7 @@ async fn a_client_that_waits_for_a_connection_as_long_as_it_wishes_is_told_504()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_operates_a_node_is_sent_once() {
+async fn r31_a_request_that_operates_a_node_is_sent_once() {
     for node in [saying(b"").await, saying(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await] {
         let gateway = TestGateway::before(node.addr).await;
         let posted = gateway.post("/pause").send().await.unwrap();
@@ -249,7 +249,7 @@ async fn a_request_that_operates_a_node_is_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_always_fails_is_not_asked_much_more_often_than_its_clients_ask() {
+async fn r31_a_node_that_always_fails_is_not_asked_much_more_often_than_its_clients_ask() {
     const REQUESTS: usize = 300;
     let tries = Arc::new(AtomicUsize::new(0));
     let counted = tries.clone();

@@ -266,7 +266,7 @@ async fn a_client_of_http_1_0_is_answered_and_its_connection_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_connection_is_closed_when_its_time_is_over() {
+async fn r24_an_idle_connection_is_closed_when_its_time_is_over() {
     let node = Scripted::replying("{}").await;
     let setup = Setup::routes(&preset(node.addr));
     let gateway = setup.flags(|flags| flags.keepalive_timeout = Some("1s".into())).start().await;
@@ -278,7 +278,7 @@ async fn an_idle_connection_is_closed_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_its_body_too_slowly_is_told_so() {
+async fn r25_a_client_that_sends_its_body_too_slowly_is_told_so() {
     let (node, held) = (Scripted::replying("{}").await, chat("m").to_string());
     let setup = Setup::routes(&preset(node.addr));
     let gateway = setup.flags(|flags| flags.client_timeout = Some("200ms".into())).start().await;

@@ -40,7 +40,7 @@ async fn all_is_freed(node: &Simulator, gateway: &TestGateway, left: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_before_the_first_byte_aborts_the_node() {
+async fn r29_a_client_that_leaves_before_the_first_byte_aborts_the_node() {
     for stream in [false, true] {
         let node = slow(NEVER, Duration::ZERO).await;
         let (gateway, clients) = both(&node).await;
@@ -61,7 +61,7 @@ async fn a_client_that_leaves_before_the_first_byte_aborts_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_in_a_stream_aborts_the_node() {
+async fn r29_a_client_that_leaves_in_a_stream_aborts_the_node() {
     let node = slow(Duration::ZERO, NEVER).await;
     let (gateway, clients) = both(&node).await;
     for (client, left) in clients.iter().zip(1..) {
@@ -78,7 +78,7 @@ async fn a_client_that_leaves_in_a_stream_aborts_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_while_it_sends_its_body_reaches_no_node() {
+async fn r29_a_client_that_leaves_while_it_sends_its_body_reaches_no_node() {
     let node = slow(Duration::ZERO, Duration::ZERO).await;
     let (gateway, clients) = both(&node).await;
     let held = || gateway.series("sluice_held_request_bytes") > 0.0;
@@ -130,7 +130,7 @@ async fn a_client_that_leaves_between_two_requests_takes_nothing_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_clients_that_leave_at_once_free_everything() {
+async fn r29_many_clients_that_leave_at_once_free_everything() {
     let node = slow(NEVER, Duration::ZERO).await;
     let (gateway, clients) = both(&node).await;
     let requests = (0..100).map(|number| {

@@ -130,7 +130,7 @@ async fn rest_of(mut stream: TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_sigterm_it_says_so_and_lets_a_stream_end() {
+async fn r47_on_sigterm_it_says_so_and_lets_a_stream_end() {
     let node = slow(20).await;
     let mut serving = Serving::before(&node, &["--drain-delay", "300ms"]).await;
     assert_eq!(serving.readyz().await, 200);

@@ -42,7 +42,7 @@ async fn a_key_opens_when_it_is_written_and_refuses_when_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_happens_to_its_keys_opens_the_gateway() {
+async fn r38_nothing_that_happens_to_its_keys_opens_the_gateway() {
     let node = Scripted::replying("{}").await;
     let gateway = keyed(&node, &[ONE]).await;
     let file = gateway.file("keys.yaml");
@@ -113,7 +113,7 @@ async fn key_files_are_followed_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_in_flight_ends_on_the_configuration_it_began_with() {
+async fn r40_a_request_in_flight_ends_on_the_configuration_it_began_with() {
     let (go_on, wait) = tokio::sync::watch::channel(false);
     let node = Scripted::start(move |_, mut peer| {
         let mut wait = wait.clone();
@@ -140,7 +140,7 @@ async fn a_request_in_flight_ends_on_the_configuration_it_began_with() {
 
 /// Ten thousand routes, changed again and again while requests come without a pause.
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_routes_are_replaced_under_load_and_no_request_fails() {
+async fn r40_ten_thousand_routes_are_replaced_under_load_and_no_request_fails() {
     let node = Scripted::replying("{}").await;
     let routes = |last: &str| {
         let route =

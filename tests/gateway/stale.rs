@@ -41,7 +41,7 @@ async fn with_pooled_connection(node: &Scripted, attempts: usize) -> TestGateway
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_pooled_connection_is_no_try() {
+async fn r30_a_closed_pooled_connection_is_no_try() {
     let node = closing(|_| Some("200 OK")).await;
     let gateway = with_pooled_connection(&node, 1).await;
     let mut body = chat("m");

@@ -34,7 +34,7 @@ async fn with_cookie(gateway: &TestGateway, path: &str, cookie: &str) -> (u16, S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_scope_admin_opens_the_page_until_somebody_signs_out() {
+async fn r43_a_key_of_scope_admin_opens_the_page_until_somebody_signs_out() {
     let (gateway, _node) = gateway().await;
     let (status, form) = text(get(&gateway, "/")).await;
     assert_eq!(status, 401);

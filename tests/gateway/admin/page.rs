@@ -45,7 +45,7 @@ async fn a_button_drains_a_node_without_a_script() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_strangers_press_no_button() {
+async fn r43_pages_of_strangers_press_no_button() {
     let one = node(&["m"]).await;
     let gateway = TestGateway::start(&routes(one.addr())).await;
     let url = format!("http://{}", one.addr());

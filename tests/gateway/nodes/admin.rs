@@ -37,7 +37,7 @@ async fn a_drained_node_gets_no_work_and_finishes_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_strangers_operate_nothing() {
+async fn r43_pages_of_strangers_operate_nothing() {
     let one = node(&["m"]).await;
     let gateway = TestGateway::start(&upstream(&[one.addr()], "models: [m], health: off")).await;
     let url = format!("http://{}/api/nodes/drain?node=http://{}", gateway.admin, one.addr());

@@ -153,7 +153,7 @@ async fn a_killed_node_takes_no_request_with_it_that_has_no_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_sent_to_a_slow_node_is_never_sent_to_another() {
+async fn r31_what_was_sent_to_a_slow_node_is_never_sent_to_another() {
     let (one, two, gateway) = pair("models: [m], health: off, retry: { attempts: 3 }").await;
     for node in [&one, &two] {
         node.set_fault(Some(Fault::Stall));
@@ -168,7 +168,7 @@ async fn what_was_sent_to_a_slow_node_is_never_sent_to_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_node_gets_the_key_of_its_own_upstream_also_after_a_fallback() {
+async fn r32_each_node_gets_the_key_of_its_own_upstream_also_after_a_fallback() {
     let (one, two) = (Scripted::replying("{}").await, Scripted::replying("{}").await);
     let dead = nowhere();
     let routes = format!(
@@ -189,7 +189,7 @@ async fn each_node_gets_the_key_of_its_own_upstream_also_after_a_fallback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retries_are_at_most_a_fifth_of_what_comes() {
+async fn r31_retries_are_at_most_a_fifth_of_what_comes() {
     let (one, two, gateway) = pair("models: [m], balance: round_robin, health: off").await;
     for node in [&one, &two] {
         node.set_fault(Some(Fault::Close));

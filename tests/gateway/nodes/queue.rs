@@ -85,7 +85,7 @@ async fn all_nodes_are_filled_before_anybody_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_the_queue_is_never_heard_of_by_a_node() {
+async fn r29_a_client_that_leaves_the_queue_is_never_heard_of_by_a_node() {
     let (one, gateway, mut asking) = busy("").await;
     let leaving = asking.spawn(ask(&gateway, "leaves").send());
     eventually(|| async { queued(&gateway).await == 1 }).await;

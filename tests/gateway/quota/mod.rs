@@ -211,7 +211,7 @@ async fn what_the_gateway_answers_itself_and_what_operates_nodes_is_not_counted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_ask_at_once_exactly_as_many_pass_as_may() {
+async fn r42_of_many_who_ask_at_once_exactly_as_many_pass_as_may() {
     let node = node(&["m"]).await;
     let gateway = limited(&node, "rpm: 50").await;
     let asked = (0..100).map(|_| ask(&gateway, "sk-team", CHAT));

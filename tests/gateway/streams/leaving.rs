@@ -56,7 +56,7 @@ async fn node(phase: Phase, there: mpsc::Sender<()>, left: mpsc::Sender<Instant>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_frees_its_node_in_every_phase() {
+async fn r29_a_client_that_leaves_frees_its_node_in_every_phase() {
     for phase in [
         Phase::NoHead,
         Phase::HeadHeld,
@@ -115,7 +115,7 @@ fn told_in_time(gateway: &TestGateway, phase: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_asked_for_no_stream_is_seen_to_leave_too() {
+async fn r29_a_client_that_asked_for_no_stream_is_seen_to_leave_too() {
     let (there, mut is_there) = mpsc::channel(1);
     let (left, mut has_left) = mpsc::channel(1);
     let node = node(Phase::NoHead, there, left).await;

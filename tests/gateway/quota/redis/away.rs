@@ -127,37 +127,37 @@ async fn deny(away: Away) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn local_counts_a_part_of_each_limit_while_redis_hangs() {
+async fn r42_local_counts_a_part_of_each_limit_while_redis_hangs() {
     local(Away::Hangs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn local_counts_a_part_of_each_limit_while_redis_is_dead() {
+async fn r42_local_counts_a_part_of_each_limit_while_redis_is_dead() {
     local(Away::Dies).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn allow_lets_all_in_while_redis_hangs() {
+async fn r42_allow_lets_all_in_while_redis_hangs() {
     allow(Away::Hangs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn allow_lets_all_in_while_redis_is_dead() {
+async fn r42_allow_lets_all_in_while_redis_is_dead() {
     allow(Away::Dies).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deny_refuses_all_while_redis_hangs() {
+async fn r42_deny_refuses_all_while_redis_hangs() {
     deny(Away::Hangs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deny_refuses_all_while_redis_is_dead() {
+async fn r42_deny_refuses_all_while_redis_is_dead() {
     deny(Away::Dies).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_starts_without_redis_and_uses_it_when_it_is_there() {
+async fn r42_a_gateway_starts_without_redis_and_uses_it_when_it_is_there() {
     let (node, mut redis) = (node(&["m"]).await, RedisServer::start());
     redis.kill();
     let gateway = setup(&node, &redis, "rpm: 4").start().await;

@@ -102,7 +102,7 @@ async fn what_one_gateway_has_counted_holds_for_the_other_and_after_a_restart() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_ask_at_once_at_two_gateways_exactly_as_many_pass_as_may() {
+async fn r42_of_many_who_ask_at_once_at_two_gateways_exactly_as_many_pass_as_may() {
     let (node, redis) = (node(&["m"]).await, RedisServer::start());
     let both = two(&node, &redis, "rpm: 50").await;
     let asked = (0..100).map(|number| ask(&both[number % 2], "sk-team", CHAT));
