@@ -2,31 +2,26 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::gateways::Gateways;
 use super::trace::Request;
-use crate::config::{Balance, Kind, NodeUrl, Nodes, UpstreamConfig, with_defaults};
-use crate::metrics::Metrics;
-use crate::upstream::Upstream;
+use crate::config::Balance;
 use crate::upstream::balance::{Affinity, Wish};
-use crate::upstream::load::Place;
-use crate::upstream::node::Registry;
+use crate::upstream::load::{Gauges, Place};
+use crate::upstream::prefix::chain::mixed;
 use crate::upstream::prefix::index::Index;
-use crate::upstream::resolve::SystemResolver;
+use crate::wire::usage::PromptUsage;
 
 /// Bytes of a prompt to a token.
-pub(super) const TOKEN_BYTES: f64 = 4.0;
-
-/// What the model of a gateway remembers, in bytes: as by default.
-const INDEX_BYTES: usize = 64 << 20;
+const TOKEN_BYTES: u32 = 4;
 
 /// What each node is like.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct Shape {
     /// Nodes
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
-    nodes: u16,
+    pub(super) nodes: u16,
     /// Requests that a node answers at a time; others wait there
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     slots: u32,
@@ -38,13 +33,19 @@ pub(super) struct Shape {
     token_delay: u32,
     /// Tokens that the cache of a node holds
     #[arg(long, value_name = "TOKENS", default_value_t = 65_536)]
-    cache_tokens: u32,
+    pub(super) cache_tokens: u32,
+    /// Gateways that get a request each by chance, and do not talk with each other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: u16,
+    /// All requests of a session get the same gateway, as where a balancer before them sees to it
+    #[arg(long)]
+    by_session: bool,
 }
 
 /// Who chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Policy {
-    /// The gateway.
+    /// Gateways.
     Gateway(Balance),
     /// Somebody who knows what every node has to do, and what is in its cache.
     Oracle,
@@ -79,13 +80,15 @@ struct Running<'t> {
     request: &'t Request,
     node: usize,
     place: Option<Place>,
+    /// Bytes of its prompt that were in the cache.
+    found: u64,
 }
 
-/// A fleet and its gateway.
+/// A fleet and its gateways.
 pub(super) struct Fleet {
     shape: Shape,
     policy: Policy,
-    upstream: Upstream,
+    gateways: Gateways,
     nodes: Vec<Node>,
     began: Instant,
     events: BinaryHeap<Reverse<(Duration, usize, Event)>>,
@@ -99,17 +102,7 @@ impl Fleet {
             Policy::Gateway(balance) => balance,
             Policy::Oracle => Balance::default(),
         };
-        let registry = Arc::new(Registry::new(Arc::new(SystemResolver), INDEX_BYTES));
-        let metrics = Metrics::new().map_err(|error| error.to_string())?;
-        let url = |port| NodeUrl { tls: false, host: "node".to_owned(), port, base: String::new() };
-        let nodes = Nodes::Listed((1..=shape.nodes).map(url).collect());
-        let config =
-            UpstreamConfig { balance, ..with_defaults("simulated".into(), Kind::Vllm, nodes) };
-        let upstream = Upstream::new(&config, None, &registry, &metrics);
         let room = shape.room();
-        for member in upstream.members().iter() {
-            member.node.room.is_of(Some(u64::from(shape.cache_tokens)));
-        }
         let node = || Node {
             cache: Index::new(usize::try_from(room).unwrap_or(usize::MAX)),
             running: 0,
@@ -119,7 +112,7 @@ impl Fleet {
         Ok(Self {
             shape,
             policy,
-            upstream,
+            gateways: Gateways::new(shape.replicas, balance, &shape)?,
             nodes: std::iter::repeat_with(node).take(usize::from(shape.nodes)).collect(),
             began: Instant::now(),
             events: BinaryHeap::new(),
@@ -134,11 +127,13 @@ impl Fleet {
             while self.events.peek().is_some_and(|Reverse((at, ..))| *at <= request.at) {
                 self.step(&mut running);
             }
-            let (node, place) = self.choose(request);
+            let gauges: Vec<Gauges> = self.nodes.iter().map(Node::gauges).collect();
+            self.gateways.look(request.at, &gauges);
+            let (node, place) = self.choose(running.len(), request);
             self.outcome.requests[node] += 1;
-            running.push(Running { request, node, place });
+            running.push(Running { request, node, place, found: 0 });
             self.nodes[node].waiting.push_back(running.len() - 1);
-            self.admit(node, &running, request.at);
+            self.admit(node, &mut running, request.at);
         }
         while !self.events.is_empty() {
             self.step(&mut running);
@@ -155,6 +150,8 @@ impl Fleet {
                 self.outcome.first_tokens.push((at - one.request.at).as_secs_f64());
                 let now = self.began + at;
                 one.place.iter_mut().for_each(|place| place.began(true, now));
+                // What answers say of the cache corrects what their gateway thinks of it.
+                let _thought = one.place.as_ref().and_then(|place| place.compare(one.usage()));
             }
             Event::End => {
                 one.place = None;
@@ -165,7 +162,7 @@ impl Fleet {
         }
     }
 
-    fn choose(&self, request: &Request) -> (usize, Option<Place>) {
+    fn choose(&self, number: usize, request: &Request) -> (usize, Option<Place>) {
         let affinity = match self.policy {
             Policy::Oracle => return (self.best(request), None),
             Policy::Gateway(Balance::ConsistentHash) => Affinity::Session(request.session),
@@ -173,11 +170,12 @@ impl Fleet {
         };
         let bytes = usize::try_from(request.chain.bytes()).unwrap_or(usize::MAX);
         let wish = Wish { affinity, bytes, ..Wish::ANY };
-        let place = self.upstream.pick_at(&wish, self.began + request.at).ok();
-        let members = self.upstream.members();
-        let at =
-            |place: &Place| members.iter().position(|one| Arc::ptr_eq(&one.node, place.node()));
-        (place.as_ref().and_then(at).unwrap_or_default(), place)
+        let number = u64::try_from(number).unwrap_or_default();
+        let hash = match self.shape.by_session {
+            true if request.session != 0 => request.session,
+            _ => mixed(number),
+        };
+        self.gateways.choose(hash, &wish, self.began + request.at)
     }
 
     /// Where the first token would come first.
@@ -193,12 +191,12 @@ impl Fleet {
     }
 
     fn computing(&self, bytes: u64) -> Duration {
-        let rate = f64::from(self.shape.prefill_rate) * TOKEN_BYTES;
+        let rate = f64::from(self.shape.prefill_rate) * f64::from(TOKEN_BYTES);
         Duration::from_secs_f64(bytes as f64 / rate)
     }
 
     /// Moves up whoever waits, as far as there are slots.
-    fn admit(&mut self, node: usize, running: &[Running<'_>], now: Duration) {
+    fn admit(&mut self, node: usize, running: &mut [Running<'_>], now: Duration) {
         let room = self.shape.room();
         loop {
             let at = &mut self.nodes[node];
@@ -210,6 +208,7 @@ impl Fleet {
             let found = at.cache.held(&request.chain).at(0);
             at.cache.note(0, &request.chain, room);
             at.running += 1;
+            running[id].found = found;
             self.outcome.prompt_bytes += request.chain.bytes();
             self.outcome.found_bytes += found;
             let takes = self.computing(request.chain.bytes() - found);
@@ -223,9 +222,24 @@ impl Fleet {
     }
 }
 
+impl Node {
+    fn gauges(&self) -> Gauges {
+        let of = |requests| u32::try_from(requests).unwrap_or(u32::MAX);
+        Gauges { running: of(self.running), waiting: of(self.waiting.len()) }
+    }
+}
+
+impl Running<'_> {
+    /// What the node says of its prompt, with `--enable-prompt-tokens-details`.
+    fn usage(&self) -> PromptUsage {
+        let tokens = |bytes: u64| bytes / u64::from(TOKEN_BYTES);
+        PromptUsage { prompt: tokens(self.request.chain.bytes()), cached: Some(tokens(self.found)) }
+    }
+}
+
 impl Shape {
     fn room(&self) -> u64 {
-        u64::from(self.cache_tokens) * 4
+        u64::from(self.cache_tokens) * u64::from(TOKEN_BYTES)
     }
 
     fn slots(&self) -> usize {

@@ -1,6 +1,7 @@
 //! `sluice simulate`: what each policy would make of the same requests, on simulated nodes and a simulated clock.
 
 mod fleet;
+mod gateways;
 mod trace;
 
 use std::fs::File;

@@ -13,10 +13,9 @@ fn found(ended: &super::Ended, policy: &str) -> f64 {
     words[percent - 1].parse().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_trace_is_played_by_every_policy() {
+/// Eleven conversations, a turn each in turn.
+fn conversations() -> String {
     let mut lines = String::new();
-    // Eleven conversations, a turn each in turn.
     for turn in 0..8 {
         for talk in 0..11 {
             let prompt: Vec<_> = (0..=turn).map(|part| (format!("{talk}.{part}"), 3_000)).collect();
@@ -26,7 +25,12 @@ async fn a_trace_is_played_by_every_policy() {
             lines.push_str(&format!("{line}\n"));
         }
     }
-    let dir = folder(&[("trace.jsonl", &lines)]);
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_is_played_by_every_policy() {
+    let dir = folder(&[("trace.jsonl", &conversations())]);
     let ended = sluice(dir.path(), &["simulate", "trace.jsonl", "--nodes", "3"], &[]).await;
     assert_eq!(ended.code, 0, "{}", ended.err);
     let [oracle, prefix, least, turns] =
@@ -34,6 +38,27 @@ async fn a_trace_is_played_by_every_policy() {
     assert!(prefix > 70.0 && prefix >= 0.97 * oracle, "{}", ended.out);
     assert!(found(&ended, "consistent_hash") > 70.0, "{}", ended.out);
     assert!(least < prefix && turns <= prefix, "{}", ended.out);
+}
+
+/// Sessions have the same node everywhere; what was sent by another gateway nobody knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_that_do_not_talk_agree_on_sessions_and_not_on_prompts() {
+    let dir = folder(&[("trace.jsonl", &conversations())]);
+    let played = async |more: &[&str]| {
+        let words = [&["simulate", "trace.jsonl", "--nodes", "3"], more].concat();
+        let ended = sluice(dir.path(), &words, &[]).await;
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        ["(an oracle)", "consistent_hash", "prefix_aware"].map(|one| found(&ended, one))
+    };
+    let [oracle, session, prefix] = played(&[]).await;
+    let [oracle_of_four, session_of_four, prefix_of_four] = played(&["--replicas", "4"]).await;
+    assert_eq!((oracle, session), (oracle_of_four, session_of_four));
+    assert!(prefix_of_four < prefix - 5.0, "{prefix_of_four} of {prefix}");
+    // Who has all of a conversation knows where it was.
+    let [_, _, kept] = played(&["--replicas", "4", "--by-session"]).await;
+    assert!(kept > prefix - 5.0, "{kept} of {prefix}");
+    let refused = sluice(dir.path(), &["simulate", "trace.jsonl", "--replicas", "0"], &[]).await;
+    assert_eq!(refused.code, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
