@@ -293,7 +293,7 @@ fn needs_redis() -> Fault {
     Fault::with_hint("this needs `redis_url` as well", hint)
 }
 
-/// All settings as a Markdown table, for the README.
+/// All settings as a Markdown table, for `docs/settings.md`.
 pub fn settings_table() -> String {
     let mut table =
         "| setting | flag | environment | default | meaning |\n|---|---|---|---|---|\n".to_owned();

@@ -1,11 +1,11 @@
 //! The pages that repeat what the code says: they are written by it, and checked here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::nodes::{QUICK, upstream};
 use crate::support::gateway::{Setup, chat, written};
-use crate::support::{eventually, node, nowhere};
+use crate::support::{TestGateway, eventually, node, nowhere};
 
 const BEGIN: &str = "<!-- settings -->\n";
 const END: &str = "<!-- /settings -->";
@@ -29,13 +29,8 @@ fn stands_in(page: &str, (begin, end): (&str, &str), wanted: &str) {
 }
 
 #[test]
-fn the_readme_has_every_setting() {
-    table_stands_in("README.md");
-}
-
-#[test]
-fn the_readme_in_russian_has_every_setting() {
-    table_stands_in("README.ru.md");
+fn every_setting_has_its_row() {
+    table_stands_in("docs/settings.md");
 }
 
 /// What an exposition tells of each family: its kind, its labels, its help.
@@ -116,4 +111,127 @@ async fn every_series_is_described() {
         ("<!-- series -->\n", "<!-- /series -->"),
         &table_of_series(&text()),
     );
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The pages of the repository, by their paths from its root.
+fn pages() -> Vec<PathBuf> {
+    let of = |folder: &str| {
+        let entries = std::fs::read_dir(root().join(folder)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let pages = paths.filter(|path| path.extension().is_some_and(|end| end == "md"));
+        pages.map(|path| path.strip_prefix(root()).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    [of(""), of("docs")].concat()
+}
+
+/// The lines of a page that are no code, and its blocks of code: what each is of, and its lines.
+fn apart(text: &str) -> (Vec<&str>, Vec<(&str, usize)>) {
+    let (mut prose, mut blocks, mut inside) = (Vec::new(), Vec::new(), false);
+    for line in text.lines() {
+        if let Some(of) = line.strip_prefix("```") {
+            inside = !inside;
+            if inside {
+                blocks.push((of, 0));
+            }
+        } else if inside {
+            blocks.last_mut().unwrap().1 += 1;
+        } else {
+            prose.push(line);
+        }
+    }
+    (prose, blocks)
+}
+
+fn headings(text: &str) -> Vec<&str> {
+    let (prose, _) = apart(text);
+    prose.into_iter().filter(|line| line.starts_with('#')).collect()
+}
+
+/// What a heading is called in a link, as GitHub has it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Where the links of a line lead; what stands in backticks is no link.
+fn links(line: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut parts = line.split("](").peekable();
+    let mut before = String::new();
+    while let Some(part) = parts.next() {
+        before.push_str(part);
+        let is_code = before.matches('`').count() % 2 == 1;
+        if let (false, Some(next)) = (is_code, parts.peek()) {
+            found.extend(next.split_once(')').map(|(target, _)| target));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_of_the_pages_leads_somewhere() {
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for page in pages() {
+        let text = written(&root().join(&page));
+        let (prose, _) = apart(&text);
+        for target in prose.into_iter().flat_map(links).filter(|link| !link.contains("://")) {
+            count += 1;
+            let (file, fragment) = target.split_once('#').unwrap_or((target, ""));
+            let path = match file {
+                "" => root().join(&page),
+                _ => root().join(&page).parent().unwrap().join(file),
+            };
+            let is_there = path.exists()
+                && (fragment.is_empty()
+                    || headings(&written(&path)).into_iter().any(|one| anchor(one) == fragment));
+            if !is_there {
+                wrong.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(count > 100, "only {count} links were found");
+}
+
+#[test]
+fn both_readmes_have_the_same_chapters_and_the_same_blocks_of_code() {
+    let [english, russian] = ["README.md", "README.ru.md"].map(|page| written(&root().join(page)));
+    let levels = |text: &str| -> Vec<usize> {
+        headings(text).iter().map(|one| one.len() - one.trim_start_matches('#').len()).collect()
+    };
+    assert_eq!(levels(&english), levels(&russian));
+    assert_eq!(apart(&english).1, apart(&russian).1);
+    let rows = |text: &str| text.lines().filter(|line| line.starts_with('|')).count();
+    assert_eq!(rows(&english), rows(&russian));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_find_every_error_and_every_alert_and_clients_every_error() {
+    let gateway = TestGateway::before(nowhere()).await;
+    let reply = gateway.client.get(gateway.url("/openapi.json")).send().await.unwrap();
+    let document: serde_json::Value = reply.json().await.unwrap();
+    let responses = document["components"]["responses"].as_object().unwrap().values();
+    let examples =
+        responses.filter_map(|one| one["content"]["application/json"]["examples"].as_object());
+    let codes: BTreeSet<&String> = examples.flat_map(serde_json::Map::keys).collect();
+    assert!(codes.len() > 15, "{codes:?}");
+    let rules = written(&root().join("config/prometheus/rules.yml"));
+    let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let alerts: Vec<&str> = alerts.collect();
+    assert!(alerts.len() > 5, "{alerts:?}");
+    for page in ["docs/operations.md", "docs/errors.md"] {
+        let text = written(&root().join(page));
+        for code in &codes {
+            assert!(text.contains(&format!("`{code}`")), "{page}: {code}");
+        }
+    }
+    let text = written(&root().join("docs/operations.md"));
+    for alert in alerts {
+        assert!(text.contains(&format!("| `{alert}` |")), "{alert}");
+    }
 }
