@@ -157,6 +157,38 @@ async fn only_listed_headers_go_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_believed_names_the_client() {
+    let node = Scripted::replying("{}").await;
+    let trusting = |networks: &str| {
+        let networks = Some(networks.to_owned());
+        Setup::routes(&preset(node.addr)).flags(|flags| flags.trusted_proxies = networks)
+    };
+    let ask = async |gateway: &TestGateway, lines: &str| {
+        let request = format!(
+            "GET /version HTTP/1.1\r\nHost: public.example\r\nAuthorization: Bearer {KEY}\r\n{lines}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        assert!(raw(gateway.addr, request.as_bytes()).await.contains(" 200 "));
+        let came = node.seen().pop().unwrap();
+        ["for", "proto", "host"].map(|what| came.header(&format!("x-forwarded-{what}")).unwrap().to_owned())
+    };
+    let through = "X-Forwarded-For: 6.6.6.6, 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: chat.example";
+    let gateway = trusting("10.0.0.0/8, 127.0.0.1").start().await;
+    assert_eq!(
+        ask(&gateway, through).await,
+        ["6.6.6.6, 1.1.1.1, 127.0.0.1", "https", "chat.example"]
+    );
+    let odd = "X-Forwarded-For: nonsense\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Host: a b";
+    assert_eq!(ask(&gateway, odd).await, ["nonsense, 127.0.0.1", "http", "public.example"]);
+    let lines = gateway.log_lines(2).await;
+    assert_eq!(lines[0]["client"], "1.1.1.1");
+    assert!(lines[1]["client"].as_str().unwrap().starts_with("127.0.0.1:"));
+    let gateway = trusting("10.0.0.0/8").start().await;
+    assert_eq!(ask(&gateway, through).await, ["127.0.0.1", "http", "public.example"]);
+    assert!(gateway.log_lines(1).await[0]["client"].as_str().unwrap().starts_with("127.0.0.1:"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_headers_go_up_from_http2() {
     let node = Scripted::replying("{}").await;
     let setup = Setup::routes(&preset(node.addr));
