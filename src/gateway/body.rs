@@ -12,6 +12,7 @@ use super::context::RequestContext;
 use super::held::{Budget, HeldBody, Share};
 use super::limits::Limits;
 use super::reply::Stop;
+use crate::listener::Link;
 use crate::refusal::Refusal;
 
 /// How far the body was read: whether the connection can carry another request.
@@ -63,7 +64,8 @@ pub(super) async fn hold(
     allowance: Allowance,
 ) -> Result<(), Stop> {
     ctx.own_time.stop();
-    ctx.body = read(session, allowance, &mut ctx.body_progress).await?;
+    let link = ctx.link.as_deref();
+    ctx.body = read(session, (allowance, link), &mut ctx.body_progress).await?;
     ctx.own_time.go();
     Ok(())
 }
@@ -74,7 +76,7 @@ pub(super) async fn hold(
 /// body of one-byte chunks would cost 60 times its size, and the proxy may be handed three pieces at most.
 async fn read(
     session: &mut Session,
-    mut allowance: Allowance,
+    (mut allowance, link): (Allowance, Option<&Link>),
     progress: &mut Progress,
 ) -> Result<Option<HeldBody>, Stop> {
     if session.is_body_empty() {
@@ -94,6 +96,9 @@ async fn read(
             Ok(None) => break,
             Err(error) => return Err(unreadable(error, progress)),
         };
+        if let Some(link) = link {
+            link.body_came(piece.len());
+        }
         let held = first.len() + joined.len();
         if held + piece.len() > limit {
             return Err(Refusal::BodyTooLarge { limit }.into());

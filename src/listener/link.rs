@@ -1,12 +1,14 @@
 //! What a client's connection and the requests on it know of each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::raw_connect::ProxyDigest;
+
+use crate::wire::raw_head::HEAD_BYTES_MAX;
 
 /// Requests of HTTP/2 that a client may give up on one connection before it is judged: the streams that it may have open
 /// at once, twice.
@@ -18,8 +20,8 @@ pub struct Link {
     http2: bool,
     /// Odd while a request of HTTP/1 is served, even while a head is waited for. Of HTTP/2: 1 from the first request on.
     turn: AtomicU32,
-    /// Requests of HTTP/2 under way.
-    open: AtomicU32,
+    /// Bytes that its requests account for, of HTTP/2.
+    accounted: AtomicU64,
     /// Requests that ended well, and those that the client gave up.
     answered: AtomicU32,
     given_up: AtomicU32,
@@ -52,7 +54,7 @@ impl Link {
     pub fn request_begins(&self) {
         if self.http2 {
             self.turn.store(1, Relaxed);
-            self.open.fetch_add(1, Relaxed);
+            self.accounted.fetch_add(HEAD_BYTES_MAX as u64, Relaxed);
         } else {
             self.turn.store(self.turn.load(Relaxed) | 1, Relaxed);
         }
@@ -65,7 +67,6 @@ impl Link {
             let turn = self.turn.load(Relaxed);
             return self.turn.store(turn.wrapping_add(turn & 1), Relaxed);
         }
-        self.open.fetch_sub(1, Relaxed);
         if !given_up {
             self.answered.fetch_add(1, Relaxed);
             return;
@@ -82,9 +83,17 @@ impl Link {
         (turn & 1 == 0).then_some(turn)
     }
 
-    /// No request of HTTP/2 is under way.
-    pub(super) fn is_idle(&self) -> bool {
-        self.open.load(Relaxed) == 0
+    /// Bytes of a body came.
+    pub fn body_came(&self, bytes: usize) {
+        if self.http2 {
+            // Frames have heads, and may be padded.
+            self.accounted.fetch_add(2 * bytes as u64, Relaxed);
+        }
+    }
+
+    /// Bytes that its requests account for, with their heads as large as they may be.
+    pub(super) fn accounted(&self) -> u64 {
+        self.accounted.load(Relaxed)
     }
 
     /// The connection is to end at once.
@@ -116,7 +125,7 @@ mod tests {
             link.request_begins();
             link.request_ends(true);
         }
-        assert!(!link.is_cut() && link.is_idle());
+        assert!(!link.is_cut());
         link.request_begins();
         link.request_ends(false);
         link.request_begins();

@@ -1,7 +1,7 @@
 //! A client's connection as a stream of our own below Pingora's session: it bounds heads in bytes and in time, and says
 //! in our words what is wrong with one that Pingora cannot read.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -29,9 +29,12 @@ use crate::wire::raw_head::HEAD_BYTES_MAX;
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bytes that a client of HTTP/2 may send while none of its requests is under way, before the next one: settings, pings,
-/// and the largest head twice.
-const HTTP2_IDLE_BYTES_MAX: usize = 128 * 1024;
+/// Bytes that a client of HTTP/2 may send beyond what its requests, and our answers, account for: settings, pings, windows.
+/// nginx has as much.
+const HTTP2_SPARE_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of answers for each byte that a client sends because of them: a window is opened in 26, for an event of 100 and more.
+const SENT_FOR_ONE: u64 = 4;
 
 /// What carries a connection: a socket, or TLS on one.
 pub(super) trait Transport:
@@ -61,6 +64,9 @@ pub(super) struct ClientStream<S> {
     carried: Option<Arc<ProxyDigest>>,
     tls: Option<Arc<SslDigest>>,
     head: Head,
+    /// Bytes that came, of HTTP/2, and that were sent.
+    came: u64,
+    sent: u64,
     header_timeout: Duration,
     metrics: Arc<Metrics>,
     farewell: Option<Farewell>,
@@ -109,6 +115,8 @@ impl<S: Transport> ClientStream<S> {
             link,
             tls,
             head: Head { until: Some(Instant::now() + header_timeout), ..Head::default() },
+            came: 0,
+            sent: 0,
             header_timeout,
             metrics: listener.metrics.clone(),
             farewell: None,
@@ -151,8 +159,8 @@ impl<S: Transport> ClientStream<S> {
             self.head = Head { turn, alarm, ..Head::default() };
         }
         let http2 = self.link.is_http2();
-        if self.head.bytes >= if http2 { HTTP2_IDLE_BYTES_MAX } else { HEAD_BYTES_MAX } {
-            self.head.refusal = (!http2).then_some(Refusal::HeadTooLarge);
+        if self.head.bytes >= HEAD_BYTES_MAX && !http2 {
+            self.head.refusal = Some(Refusal::HeadTooLarge);
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let before = buffer.filled().len();
@@ -179,20 +187,10 @@ impl<S: Transport> ClientStream<S> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Reads bytes of HTTP/2.
-    fn poll_frames(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        let came = buffer.filled().len() - before;
-        self.head.bytes = if self.link.is_idle() { self.head.bytes + came } else { 0 };
-        match self.head.bytes > HTTP2_IDLE_BYTES_MAX {
-            true => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-            false => Poll::Ready(Ok(())),
-        }
+    /// True where a client of HTTP/2 sends more than it has a reason to: floods of settings, pings, empty frames.
+    fn is_flooded(&self) -> bool {
+        let reasons = self.link.accounted() + self.sent / SENT_FOR_ONE;
+        self.came > HTTP2_SPARE_BYTES + reasons
     }
 
     /// True where Pingora writes, though it has read a part of a head and no more: it says that it cannot be read.
@@ -216,14 +214,22 @@ impl<S: Transport> AsyncRead for ClientStream<S> {
             this.ahead.advance(bytes);
             return Poll::Ready(Ok(()));
         }
-        if this.link.is_cut() {
+        if !this.link.is_http2() {
+            return match this.link.awaited_head() {
+                Some(turn) => this.poll_head(turn, cx, buffer),
+                None => Pin::new(&mut this.io).poll_read(cx, buffer),
+            };
+        }
+        if this.link.is_cut() || this.is_flooded() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        match this.link.awaited_head() {
+        let before = buffer.filled().len();
+        let read = match this.link.awaited_head() {
             Some(turn) => this.poll_head(turn, cx, buffer),
-            None if this.link.is_http2() => this.poll_frames(cx, buffer),
             None => Pin::new(&mut this.io).poll_read(cx, buffer),
-        }
+        };
+        this.came += (buffer.filled().len() - before) as u64;
+        read
     }
 }
 
@@ -239,7 +245,28 @@ impl<S: Transport> AsyncWrite for ClientStream<S> {
             this.head.refusal.get_or_insert_with(refusal);
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut this.io).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;
+        this.sent += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_refusal() {
+            let first = pieces.iter().find(|piece| !piece.is_empty());
+            return Pin::new(this).poll_write(cx, first.map_or(&[], |piece| piece));
+        }
+        let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, pieces))?;
+        this.sent += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

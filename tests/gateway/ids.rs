@@ -170,7 +170,8 @@ async fn a_proxy_that_is_believed_names_the_client() {
         );
         assert!(raw(gateway.addr, request.as_bytes()).await.contains(" 200 "));
         let came = node.seen().pop().unwrap();
-        ["for", "proto", "host"].map(|what| came.header(&format!("x-forwarded-{what}")).unwrap().to_owned())
+        ["for", "proto", "host"]
+            .map(|what| came.header(&format!("x-forwarded-{what}")).unwrap().to_owned())
     };
     let through = "X-Forwarded-For: 6.6.6.6, 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: chat.example";
     let gateway = trusting("10.0.0.0/8, 127.0.0.1").start().await;
