@@ -63,6 +63,8 @@ pub enum Refusal {
         /// `max_body_bytes`.
         limit: usize,
     },
+    /// The body has a `Content-Encoding`.
+    EncodedBody,
     /// The client did not send its body in time.
     ClientTooSlow,
     /// The key has asked for as much as it may.
@@ -158,6 +160,7 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooSlow | Self::ClientTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Exceeded(_) | Self::SessionBusy | Self::TooManyAttempts { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -191,6 +194,7 @@ impl Refusal {
             Self::HeadTooLarge => "request_header_fields_too_large",
             Self::TargetTooLong => "uri_too_long",
             Self::HeadTooSlow | Self::ClientTooSlow => "request_timeout",
+            Self::EncodedBody => "unsupported_content_encoding",
             Self::Exceeded(exceeded) => exceeded.code(),
             Self::LimitsUnavailable => "limits_unavailable",
             Self::SessionNotFound => "session_not_found",
@@ -261,6 +265,9 @@ impl Refusal {
             }
             Self::TargetTooLong => "The target of the request is over 8 KiB.".into(),
             Self::HeadTooSlow => "The head of the request did not arrive in time.".into(),
+            Self::EncodedBody => {
+                "Request bodies with a Content-Encoding are not served: send it as it is.".into()
+            }
             Self::ClientTooSlow => "The request body did not arrive in time.".into(),
             Self::Exceeded(exceeded) => exceeded.message(),
             Self::LimitsUnavailable => {

@@ -83,6 +83,13 @@ async fn read(
         *progress = Progress::Whole;
         return Ok(None);
     }
+    if is_chunked(session) {
+        // Pingora's parser is lax about the line of a chunk's size: what follows such a body is nobody's request.
+        session.set_keepalive(None);
+    }
+    if is_encoded(session) {
+        return Err(Refusal::EncodedBody.into());
+    }
     let (limit, since) = (allowance.bytes, Instant::now());
     let announced = announced_length(session);
     if announced.is_some_and(|length| length > limit) {
@@ -123,6 +130,16 @@ async fn read(
     *progress = Progress::Whole;
     let bytes = if joined.is_empty() { first } else { joined.freeze() };
     Ok(Some(allowance.share.hold(bytes)))
+}
+
+fn is_chunked(session: &Session) -> bool {
+    session.get_header(header::TRANSFER_ENCODING).is_some()
+}
+
+/// The body is compressed, or says so: what a node would make of it is not what the gateway reads.
+fn is_encoded(session: &Session) -> bool {
+    let mut values = session.req_header().headers.get_all(header::CONTENT_ENCODING).iter();
+    values.any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 fn announced_length(session: &Session) -> Option<usize> {

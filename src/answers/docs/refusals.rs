@@ -10,13 +10,14 @@ use crate::refusal::{Dialect, Exceeded, Limit, Refusal};
 use crate::wire::{head, paths, query};
 
 /// Every status of a refusal, and what it means.
-const STATUSES: [(u16, &str); 11] = [
+const STATUSES: [(u16, &str); 12] = [
     (400, "The request is malformed; or the node finds it so, in its own words."),
     (401, "No key, or one that is not valid. Of an unknown key a setting makes a 403."),
     (403, "The key may not use this model, or this endpoint."),
     (404, "There is no such model, response or session; or the node finds so, in its own words."),
     (408, "The request's body did not arrive in time."),
     (413, "The request's body is too large."),
+    (415, "The request's body is compressed."),
     (429, "A limit is reached: of the key, of the session, or of wrong keys from one address."),
     (500, "The gateway, or the node, has failed."),
     (502, "The node cannot be reached, broke off, or refused the gateway's own key."),
@@ -121,6 +122,7 @@ fn examples_of_refusals() -> Vec<Refusal> {
         Refusal::SessionNotFound,
         Refusal::ClientTooSlow,
         Refusal::BodyTooLarge { limit: BODY_BYTES },
+        Refusal::EncodedBody,
         exceeded(Limit::RequestsPerMinute, Duration::from_secs(7)),
         exceeded(Limit::RequestsPerDay, Duration::from_secs(3_600)),
         Refusal::SessionBusy,
