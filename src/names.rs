@@ -54,6 +54,18 @@ name! {
     /// A model as callers and nodes write it: `llama-3.1-8b`, `org/model`, `ollama:qwen`.
     ModelName
 }
+
+/// Bytes of a model's name: a path in a file system is seldom longer.
+pub const MODEL_BYTES_MAX: usize = 256;
+
+impl ModelName {
+    /// False for what no model is called: more than [`MODEL_BYTES_MAX`], or with control characters, which logs and
+    /// terminals take for something else. Spaces and letters of every alphabet may be in a name: vLLM serves under any.
+    pub fn is_sound(&self) -> bool {
+        self.0.len() <= MODEL_BYTES_MAX && !self.0.chars().any(char::is_control)
+    }
+}
+
 name! {
     /// What a key is called in logs and metrics. Never the key itself.
     KeyName

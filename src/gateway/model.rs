@@ -11,7 +11,7 @@ use super::context::RequestContext;
 use super::reply::Stop;
 use crate::access::keys::Key;
 use crate::access::permission;
-use crate::names::ModelName;
+use crate::names::{MODEL_BYTES_MAX, ModelName};
 use crate::refusal::Refusal;
 use crate::routing::choice::Chosen;
 use crate::routing::table::Route;
@@ -63,6 +63,10 @@ pub(super) async fn read_named(
             Err(why) => return Err(json_refusal(&why).into()),
         }
     }
+    if ctx.model.as_ref().is_some_and(|model| !model.is_sound()) {
+        ctx.model = None;
+        return Err(unsound_model().into());
+    }
     let asks = (path, ctx.stored.is_asked(), !body.is_empty());
     permission::demand_model(key, ctx.model.as_ref(), asks)?;
     Ok(named)
@@ -75,6 +79,17 @@ fn json_refusal(why: &Unreadable) -> Refusal {
     };
     let param = matches!(why, Unreadable::ModelNotText).then_some("model");
     Refusal::Malformed { code, message: why.to_string().into(), param }
+}
+
+fn unsound_model() -> Refusal {
+    Refusal::Malformed {
+        code: "invalid_model",
+        message: format!(
+            "The field `model` must have at most {MODEL_BYTES_MAX} bytes, and no control characters."
+        )
+        .into(),
+        param: Some("model"),
+    }
 }
 
 fn form_refusal(why: form::Unreadable) -> Refusal {

@@ -123,7 +123,9 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
     if nesting::is_too_deep(body) {
         return Err(Unreadable::TooDeep);
     }
-    let mut json = serde_json::Deserializer::from_slice(body);
+    // Of bytes, serde_json would look only at those that are kept.
+    let text = std::str::from_utf8(body).map_err(not_text)?;
+    let mut json = serde_json::Deserializer::from_str(text);
     let mut refused = None;
     let fields = json.deserialize_map(Fields { refused: &mut refused });
     if let Some(why) = refused {
@@ -156,6 +158,10 @@ pub fn read(body: &[u8]) -> Result<Head<'_>, Unreadable> {
 /// The text of serde_json's error: a position and what was expected, nothing of the body.
 fn malformed(error: serde_json::Error) -> Unreadable {
     Unreadable::Malformed(error.to_string())
+}
+
+fn not_text(error: std::str::Utf8Error) -> Unreadable {
+    Unreadable::Malformed(format!("byte {} is not UTF-8", error.valid_up_to()))
 }
 
 /// The text that `raw` is, if it is one.
