@@ -13,6 +13,7 @@ use super::client::say_who_asks;
 use super::context::RequestContext;
 use super::node;
 use super::reply::REQUEST_ID;
+use crate::access::keys;
 use crate::refusal::Refusal;
 use crate::routing::table::target_of;
 use crate::upstream::{client, connection};
@@ -32,6 +33,7 @@ fn is_for_gateway(name: &str) -> bool {
         name,
         "keep-alive"
             | "server"
+            | "x-powered-by"
             | "set-cookie"
             | "www-authenticate"
             | "proxy-authenticate"
@@ -205,7 +207,8 @@ pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestContext) -> Resul
         credential.is_some_and(|credential| credential.is_told_by(value.as_bytes()))
     };
     let stays = |(name, value): &(&HeaderName, &HeaderValue)| {
-        is_for_gateway(name.as_str()) || hops.contains(name) || tells(value)
+        let ends_here = is_for_gateway(name.as_str()) || keys::is_credential(name.as_str());
+        ends_here || hops.contains(name) || tells(value)
     };
     let gone: Vec<_> = head.headers.iter().filter(stays).map(|(name, _)| name.clone()).collect();
     for name in &gone {
