@@ -22,6 +22,9 @@ pub(super) fn start(settings: &Settings) {
     // It writes down the heads that it cannot read, with the keys in them.
     builder.filter_module("pingora_core::apps", log::LevelFilter::Off);
     builder.format(move |out, record| {
+        if tells_bytes(record) {
+            return Ok(());
+        }
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         match format {
             Format::Text | Format::Colour => {
@@ -37,6 +40,11 @@ pub(super) fn start(settings: &Settings) {
         }
     });
     let _started_before = builder.try_init();
+}
+
+/// Pingora shows what it cannot read: heads of clients with their keys, answers of nodes.
+fn tells_bytes(record: &log::Record<'_>) -> bool {
+    record.target().starts_with("pingora") && record.args().to_string().contains("buf:")
 }
 
 /// How lines look on an output that is a terminal or not.

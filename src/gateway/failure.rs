@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
@@ -31,6 +31,17 @@ pub(super) fn is_clients(error: &Error) -> bool {
 fn retry_after(head: &ResponseHeader) -> Option<Duration> {
     let value = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The status is one of HTTP's, and everybody agrees on where the answer ends: Pingora passes on what it does not know.
+fn is_framed(head: &ResponseHeader) -> bool {
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut encodings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let (length, encoding) = (lengths.next(), encodings.next());
+    let once = lengths.next().is_none() && encodings.next().is_none();
+    let digits = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    head.status.as_u16() < 600 && once && length.is_none_or(digits) && encoding.is_none_or(chunked)
 }
 
 /// The proxy takes a limit of ours that is over for the client's leaving: it is the node that was too slow.
@@ -102,6 +113,11 @@ impl Gateway {
             self.count_failure(ctx, Failure::Broken);
             ctx.failure = Some(Refusal::UpstreamError("The node changed the protocol unasked."));
             return Err(forward::refused_answer(502, "an upgrade"));
+        }
+        if !is_framed(head) {
+            self.count_failure(ctx, Failure::Broken);
+            ctx.failure = Some(Refusal::UpstreamError("The node's answer is not HTTP."));
+            return Err(forward::refused_answer(502, "a status or framing that is none"));
         }
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             if ctx.brought_key().is_some() {
@@ -218,7 +234,9 @@ impl Gateway {
         }
         let refusal = ctx.failure.take().unwrap_or_else(|| name_of(error));
         let status = refusal.status().as_u16();
-        log::debug!("request {} failed: {error}", ctx.id.as_str());
+        // Its kind alone: the whole of it may show what could not be read.
+        let (source, kind) = (error.esource().as_str(), error.etype().as_str());
+        log::debug!("request {} failed: {source} {kind}", ctx.id.as_str());
         let told = if !has_begun(session.response_written()) {
             ctx.body_progress = super::body::Progress::Broken;
             ctx.answer.status = status;
