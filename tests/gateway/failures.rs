@@ -156,7 +156,7 @@ async fn r31_what_a_node_says_of_the_request_is_passed_on_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_refuses_our_key_is_our_misconfiguration() {
+async fn r14_a_node_that_refuses_our_key_is_our_misconfiguration() {
     for code in ["401 Unauthorized", "403 Forbidden"] {
         let node = Scripted::start(move |_, mut peer| async move {
             while peer.request().await.is_some() {
@@ -173,7 +173,7 @@ async fn a_node_that_refuses_our_key_is_our_misconfiguration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_cannot_be_passed_on_are_a_502_and_are_not_tried_again() {
+async fn r09_answers_that_cannot_be_passed_on_are_a_502_and_are_not_tried_again() {
     for answer in [
         &b"HTTP/1.1 307 Temporary Redirect\r\nlocation: http://evil/\r\ncontent-length: 0\r\n\r\n"
             [..],
@@ -277,7 +277,7 @@ async fn r31_a_node_that_always_fails_is_not_asked_much_more_often_than_its_clie
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_that_repeats_the_nodes_key_does_not_tell_it() {
+async fn r14_an_error_that_repeats_the_nodes_key_does_not_tell_it() {
     const SECRET: &str = "sk-of-the-node-12345";
     let node = Scripted::start(|_, mut peer| async move {
         while let Some(came) = peer.request().await {

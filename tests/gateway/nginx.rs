@@ -102,7 +102,7 @@ impl Nginx {
     }
 }
 
-fn program() -> &'static str {
+pub(crate) fn program() -> &'static str {
     // Not in the path of everybody.
     let debians = "/usr/sbin/nginx";
     if std::path::Path::new(debians).exists() { debians } else { "nginx" }

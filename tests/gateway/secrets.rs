@@ -52,7 +52,7 @@ async fn gateway() -> (TestGateway, Vec<Box<dyn std::any::Any>>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_tells_a_key_whatever_goes_wrong() {
+async fn r14_no_answer_tells_a_key_whatever_goes_wrong() {
     let (gateway, _nodes) = gateway().await;
     let ask = |method: Method, path: &str, key: &str| -> RequestBuilder {
         gateway.client.request(method, gateway.url(path)).bearer_auth(key)

@@ -2,8 +2,16 @@
 //! (`r24_…`).
 
 mod alone;
+mod body;
 mod config;
+mod corpus;
+mod errors;
+mod fields;
+mod log;
 mod process;
+mod proxy;
+mod secrets;
 mod shared;
 mod time;
 mod upstream;
+mod wire;

@@ -1,7 +1,10 @@
 //! The harness: gateways, nodes and clients that are there when a line returns, and gone when the test is.
 
+pub(crate) mod fields;
 pub(crate) mod gateway;
+pub(crate) mod heads;
 pub(crate) mod http;
+pub(crate) mod recorder;
 pub(crate) mod redis;
 pub(crate) mod scripted;
 pub(crate) mod tls;
