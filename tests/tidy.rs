@@ -44,6 +44,12 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// The services replaced, and how many promises each made.
 const SERVICES: [(char, usize); 5] = [('A', 11), ('B', 7), ('C', 8), ('D', 9), ('E', 11)];
 
+/// Requirements on reliability and security, each with a test of the gateway that is called after it: `r01_…` to `r50_…`.
+const REQUIREMENTS: u8 = 50;
+
+/// Those without one.
+const UNTESTED: [u8; 1] = [45];
+
 /// A file of Rust, by its path from the root.
 struct File {
     path: String,
@@ -221,6 +227,20 @@ fn every_promise_of_the_services_replaced_is_played_or_says_what_comes_first() {
     wrong.extend(promised.difference(&rows).map(|row| format!("{row} is missing")));
     wrong.extend(rows.difference(&promised).map(|row| format!("{row} was never promised")));
     nothing_of(wrong);
+}
+
+#[test]
+fn every_requirement_of_reliability_has_its_test() {
+    let tests = tests_of_the_gateway();
+    let has_test = |number: u8| {
+        let prefix = format!("r{number:02}_");
+        tests.iter().any(|name| name.starts_with(&prefix))
+    };
+    let all = 1..=REQUIREMENTS;
+    let wrong = all.filter(|number| has_test(*number) == UNTESTED.contains(number));
+    nothing_of(
+        wrong.map(|number| format!("R{number}: no test, or one and a place in UNTESTED")).collect(),
+    );
 }
 
 /// Row, kind and value of `A1: {test: a1_name}`.
