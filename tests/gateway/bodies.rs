@@ -61,7 +61,8 @@ async fn r18_a_body_that_is_announced_too_long_is_refused_before_it_is_sent() {
     let node = Scripted::replying("{}").await;
     let gateway = TestGateway::before(node.addr).await;
     // The last is no length at all (R1).
-    for (length, refused) in [("104857601", 413), ("9999999999", 413), ("18446744073709551615", 400)]
+    for (length, refused) in
+        [("104857601", 413), ("9999999999", 413), ("18446744073709551615", 400)]
     {
         let head = format!(
             "POST {CHAT} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {KEY}\r\ncontent-length: {length}\r\n\r\n"

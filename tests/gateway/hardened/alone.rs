@@ -27,11 +27,20 @@ impl Alone {
 
     /// With these `routes.yaml`.
     pub(super) async fn start(routes: &str) -> Self {
+        Self::with(routes, &[]).await
+    }
+
+    /// The same, and it speaks HTTP/2 without TLS, too.
+    pub(super) async fn speaking_http2(routes: &str) -> Self {
+        Self::with(routes, &[("SLUICE_H2C", "true")]).await
+    }
+
+    async fn with(routes: &str, more: &[(&str, &str)]) -> Self {
         let (dir, port) = (tempfile::tempdir().unwrap(), Port::of([127, 0, 0, 1]));
         std::fs::write(dir.path().join("routes.yaml"), routes).unwrap();
         let listen = port.addr.to_string();
         let arguments = ["--config", ".", "--listen", &listen];
-        let variables = [("PROXY_SECRET_KEY", KEY)];
+        let variables = [&[("PROXY_SECRET_KEY", KEY)], more].concat();
         let process = Process::serve(dir.path(), &arguments, &variables, port.addr).await;
         let told = process.complained("operators on http://").await;
         let (_, operators) = told.split_once("operators on ").unwrap();
@@ -39,6 +48,11 @@ impl Alone {
         let operators = operators[..end].to_owned();
         let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self { process, client, operators, port, dir }
+    }
+
+    /// Where applications connect.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.port.addr
     }
 
     /// A chat of one message.

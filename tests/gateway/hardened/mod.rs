@@ -7,6 +7,8 @@ mod config;
 mod corpus;
 mod errors;
 mod fields;
+mod http2;
+mod limits;
 mod log;
 mod process;
 mod proxy;

@@ -244,3 +244,13 @@ fn r50_what_reads_from_outside_is_fuzzed() {
         assert!(named.contains(reader), "{reader}");
     }
 }
+
+#[test]
+fn r50_each_target_begins_with_seeds() {
+    for entry in std::fs::read_dir(file("tests/fuzz/fuzz_targets")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let seeds = file("tests/fuzz/seeds").join(name.trim_end_matches(".rs"));
+        let there = std::fs::read_dir(&seeds).map_or(0, Iterator::count);
+        assert!(there > 0, "{}", seeds.display());
+    }
+}

@@ -1,6 +1,7 @@
 //! The harness: gateways, nodes and clients that are there when a line returns, and gone when the test is.
 
 pub(crate) mod fields;
+pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod heads;
 pub(crate) mod http;
