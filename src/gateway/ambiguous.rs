@@ -8,22 +8,26 @@ use crate::refusal::Refusal;
 use crate::wire::paths;
 use crate::wire::raw_head::{self, HEADERS_MAX, TARGET_BYTES_MAX, is_host, no_host};
 
-/// Looks at the head: of HTTP/1 at its bytes as they came, as Pingora mends some of what it reads (SPEC 4).
-pub(super) fn refuse_ambiguous(session: &Session) -> Result<(), Stop> {
+/// Looks at the head (SPEC 4). Where it is refused, nothing that follows on its connection is believed.
+pub(super) fn refuse_ambiguous(session: &mut Session) -> Result<(), Stop> {
+    look_at(session).inspect_err(|_| session.set_keepalive(None)).map_err(Stop::from)
+}
+
+/// Of HTTP/1 the head is looked at as it came: Pingora mends some of what it reads.
+fn look_at(session: &Session) -> Result<(), Refusal> {
     let request = session.req_header();
     if !request.raw_path_is_utf8() {
-        return Err(Refusal::malformed("invalid_target", "The path is not ASCII.").into());
+        return Err(Refusal::malformed("invalid_target", "The path is not ASCII."));
     }
     let path = request.uri.path().as_bytes();
-    paths::refuse_ambiguous(&request.method, path).map_err(Refusal::from)?;
+    paths::refuse_ambiguous(&request.method, path)?;
     if paths::refused_method(&request.method) || request.headers.contains_key(header::UPGRADE) {
-        return Err(paths::upgrade_refused().into());
+        return Err(paths::upgrade_refused());
     }
     match session.as_http1() {
-        Some(http1) => raw_head::check(&http1.get_headers_raw_bytes())?,
-        None => refuse_http2(session)?,
+        Some(http1) => raw_head::check(&http1.get_headers_raw_bytes()),
+        None => refuse_http2(session),
     }
-    Ok(())
 }
 
 /// HTTP/2 has one framing; the rest of what holds for HTTP/1 holds here (RFC 9113, 8.2 and 8.3).
@@ -34,6 +38,10 @@ fn refuse_http2(session: &Session) -> Result<(), Refusal> {
     }
     if request.raw_path().len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
+    }
+    // h2 has compared the length that is told with what comes, but takes the last where there are two.
+    if request.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Refusal::malformed("invalid_framing", "The body's length is told twice."));
     }
     let hosts = request.headers.get_all(header::HOST).iter().map(|host| host.as_bytes());
     let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());

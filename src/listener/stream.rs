@@ -24,7 +24,7 @@ use super::broken::{self, Farewell};
 use super::link::Link;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
-use crate::wire::raw_head::HEAD_BYTES_MAX;
+use crate::wire::raw_head::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -77,6 +77,7 @@ pub(super) struct ClientStream<S> {
 struct Head {
     turn: u32,
     bytes: usize,
+    lines: usize,
     /// Rings when it takes too long: from the first byte on, of the first one from the connection on.
     alarm: Option<Pin<Box<Sleep>>>,
     /// Until when it must be whole.
@@ -170,6 +171,7 @@ impl<S: Transport> ClientStream<S> {
                 self.head.until = Some(Instant::now() + self.header_timeout);
             }
             self.head.bytes += came;
+            self.head.lines += memchr::memchr_iter(b'\n', &buffer.filled()[before..]).count();
             return Poll::Ready(read);
         }
         let Some(until) = self.head.until else { return Poll::Pending };
@@ -241,8 +243,11 @@ impl<S: Transport> AsyncWrite for ClientStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.is_refusal() {
-            let refusal = || broken::of_status(broken::status_of(bytes));
-            this.head.refusal.get_or_insert_with(refusal);
+            let refusal = match this.head.lines > HEADERS_MAX {
+                true => Refusal::HeadTooLarge,
+                false => broken::of_status(broken::status_of(bytes)),
+            };
+            this.head.refusal.get_or_insert(refusal);
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;

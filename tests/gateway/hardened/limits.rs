@@ -16,8 +16,8 @@ use crate::support::{KEY, TestGateway, eventually, within};
 /// For a bound of a second: with what a busy machine takes for the rest.
 const SOON: Duration = Duration::from_secs(8);
 
-/// From so much on the speed of a body counts.
-const GRACE: Duration = Duration::from_secs(10);
+/// `client_timeout` here: from so much on the speed of a body counts.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The default of a setting.
 fn default(name: &str) -> &'static str {
@@ -134,10 +134,14 @@ async fn upload(gateway: &TestGateway, length: usize, piece: &str) -> (String, D
 async fn r25_a_body_slower_than_it_may_be_is_refused_and_a_slow_one_is_not() {
     let node = Scripted::replying("{}").await;
     let setup = Setup::routes(&preset(node.addr));
-    let gateway = setup.flags(|flags| flags.min_body_rate = Some("500".into())).start().await;
-    // 100 bytes a second, and 1,000 for 13 seconds.
+    let gateway = setup.flags(|flags| {
+        flags.min_body_rate = Some("500".into());
+        flags.client_timeout = Some("3s".into());
+    });
+    let gateway = gateway.start().await;
+    // 100 bytes a second, and 2,000 for 5 seconds.
     let mut body = chat("m");
-    body["filler"] = "f".repeat(13_000).into();
+    body["filler"] = "f".repeat(10_000).into();
     let body = body.to_string();
     let by_drops = upload(&gateway, 1_000_000, "          ");
     let slow = async {
@@ -148,7 +152,7 @@ async fn r25_a_body_slower_than_it_may_be_is_refused_and_a_slow_one_is_not() {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut turn = tokio::time::interval(Duration::from_millis(100));
-        for piece in body.as_bytes().chunks(100) {
+        for piece in body.as_bytes().chunks(200) {
             turn.tick().await;
             stream.write_all(piece).await.unwrap();
         }
