@@ -265,9 +265,7 @@ impl Refusal {
             }
             Self::TargetTooLong => "The target of the request is over 8 KiB.".into(),
             Self::HeadTooSlow => "The head of the request did not arrive in time.".into(),
-            Self::EncodedBody => {
-                "Request bodies with a Content-Encoding are not served: send it as it is.".into()
-            }
+            Self::EncodedBody => "Send the request body without a Content-Encoding.".into(),
             Self::ClientTooSlow => "The request body did not arrive in time.".into(),
             Self::Exceeded(exceeded) => exceeded.message(),
             Self::LimitsUnavailable => {

@@ -48,7 +48,7 @@ const SERVICES: [(char, usize); 5] = [('A', 11), ('B', 7), ('C', 8), ('D', 9), (
 const REQUIREMENTS: u8 = 50;
 
 /// Those without one.
-const UNTESTED: [u8; 1] = [45];
+const UNTESTED: [u8; 0] = [];
 
 /// A file of Rust, by its path from the root.
 struct File {
