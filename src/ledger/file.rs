@@ -1,16 +1,18 @@
-//! The file: lines are appended, and it is put aside when it is large.
+//! The file: lines are appended, and it is put aside when it is large. While one gateway takes the place of another, both do
+//! so: each write is of whole lines, and goes to the end of the file whoever wrote last.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A ledger's file, open to append.
 pub(super) struct Appended {
     path: PathBuf,
     file: File,
+    /// As of the last look: another process may write, too.
     bytes: u64,
     /// From this size on it is put aside.
     aside_at: u64,
@@ -70,7 +72,9 @@ impl Appended {
                 return Ok(());
             }
             self.sync();
-            if let Err(error) = fs::rename(&self.path, aside(&self.path, SystemTime::now())) {
+            let moved = put_aside(&self.path);
+            let by_another = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            if let Some(error) = moved.err().filter(|error| !by_another(error)) {
                 // As of a file that is mounted by itself. It is large, and no worse for that.
                 log::error!("the ledger cannot be put aside, and grows: {error}");
                 self.aside_at = self.bytes + self.bytes_max;
@@ -81,12 +85,13 @@ impl Appended {
         Ok(())
     }
 
-    fn is_there(&self) -> io::Result<bool> {
+    fn is_there(&mut self) -> io::Result<bool> {
         let named = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             named => named?,
         };
         let own = self.file.metadata()?;
+        self.bytes = own.len();
         Ok((named.dev(), named.ino()) == (own.dev(), own.ino()))
     }
 
@@ -95,6 +100,22 @@ impl Appended {
         let _failed = self.file.sync_data();
     }
 }
+
+/// Moves a file out of the way, and none of the same name away with it: two processes may do so at the same moment.
+fn put_aside(path: &Path) -> io::Result<()> {
+    let mut now = SystemTime::now();
+    let aside = loop {
+        let aside = aside(path, now);
+        match OpenOptions::new().write(true).create_new(true).open(&aside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => now += NEXT,
+            taken => break taken.map(|_| aside)?,
+        }
+    };
+    fs::rename(path, &aside).inspect_err(|_| drop(fs::remove_file(&aside)))
+}
+
+/// From a name to the next: what names tell apart.
+const NEXT: Duration = Duration::from_micros(1);
 
 /// Where a file goes that is put aside: its name, and the moment. Names sort by time.
 fn aside(path: &Path, now: SystemTime) -> PathBuf {
@@ -172,6 +193,41 @@ mod tests {
         let all: Vec<String> = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         let wanted: String = (0..10).map(|line| format!("line {line}\n")).collect();
         assert_eq!(all.concat(), wanted);
+    }
+
+    /// As two gateways do while one takes the place of the other.
+    #[test]
+    fn two_who_write_one_file_lose_no_line_of_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l");
+        let writes = |who: char| {
+            let mut file = Appended::open(&path, 256).unwrap();
+            for line in 0..500 {
+                file.append(&mut lines(&format!("{who} {line}\n{who} {line}!\n"))).unwrap();
+            }
+        };
+        std::thread::scope(|scope| ['a', 'b'].map(|who| scope.spawn(move || writes(who))));
+        let (files, _) = files_of(&path).unwrap();
+        assert!(files.len() > 10);
+        let all: Vec<String> = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        let mut all: Vec<&str> = all.iter().flat_map(|text| text.lines()).collect();
+        all.sort_unstable();
+        let wanted =
+            |who: char| (0..500).flat_map(move |n| [format!("{who} {n}"), format!("{who} {n}!")]);
+        let mut wanted: Vec<String> = wanted('a').chain(wanted('b')).collect();
+        wanted.sort_unstable();
+        assert_eq!(all, wanted);
+    }
+
+    #[test]
+    fn a_file_that_was_put_aside_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l");
+        for line in 0..200 {
+            fs::write(&path, format!("{line}")).unwrap();
+            put_aside(&path).unwrap();
+        }
+        assert_eq!(files_of(&path).unwrap().0.len(), 200);
     }
 
     #[test]

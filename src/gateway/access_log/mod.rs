@@ -26,8 +26,12 @@ const QUEUE: usize = 16 * 1024;
 /// reads along would see.
 const GATHERING: Duration = Duration::from_millis(10);
 
-/// Bytes written at once, about.
+/// Bytes that are gathered before they are written, about.
 const WRITE_BYTES: usize = 64 * 1024;
+
+/// Bytes that a pipe takes at once, whoever else writes into it: `PIPE_BUF` of Linux. While one gateway takes the place of
+/// another, both write.
+const PIPE_BYTES: usize = 4_096;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,9 +165,17 @@ impl<W: Write> Output<W> {
         if text.is_empty() {
             return;
         }
-        let written = self.out.write_all(text).and_then(|()| self.out.flush());
+        let mut rest = text.as_slice();
+        let mut written = Ok(());
+        while !rest.is_empty() && written.is_ok() {
+            let (lines, more) = rest.split_at(whole_lines(rest));
+            written = self.out.write_all(lines).and_then(|()| self.out.flush());
+            if written.is_ok() {
+                rest = more;
+            }
+        }
         if let Err(error) = &written {
-            count(&self.dropped, memchr::memchr_iter(b'\n', text).count());
+            count(&self.dropped, memchr::memchr_iter(b'\n', rest).count());
             if !self.failed {
                 log::error!("the access log cannot be written, its lines are lost: {error}");
             }
@@ -171,6 +183,17 @@ impl<W: Write> Output<W> {
         self.failed = written.is_err();
         text.clear();
     }
+}
+
+/// How much of `text` may go at once: as many whole lines as a pipe takes, and one at least.
+fn whole_lines(text: &[u8]) -> usize {
+    let (first, rest) = text.split_at(text.len().min(PIPE_BYTES));
+    if rest.is_empty() {
+        return text.len();
+    }
+    let end = memchr::memrchr(b'\n', first)
+        .or_else(|| memchr::memchr(b'\n', rest).map(|more| first.len() + more));
+    end.map_or(text.len(), |end| end + 1)
 }
 
 fn write_one(line: &Line, format: Format, text: &mut Vec<u8>) {
@@ -198,6 +221,15 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_pipe_gets_whole_lines_as_many_as_it_takes_at_once() {
+        let line = |bytes: usize| format!("{}\n", "x".repeat(bytes - 1));
+        assert_eq!(whole_lines(b"one\ntwo\n"), 8);
+        assert_eq!(whole_lines(line(1_000).repeat(5).as_bytes()), 4_000);
+        assert_eq!(whole_lines(line(1_024).repeat(5).as_bytes()), 4_096);
+        assert_eq!(whole_lines((line(5_000) + "more\n").as_bytes()), 5_000);
     }
 
     #[test]
