@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::defaults::FILE_BYTES_MAX;
 use crate::config::{self, Config, KEYS_FILE, ROUTES_FILE, Source};
@@ -121,21 +121,25 @@ impl Reloader {
         self.failed.clone()
     }
 
-    /// Follows the files until the task is dropped. Each message of `asked` (SIGHUP) is a reason to read them anew.
-    pub async fn run(mut self, mut asked: mpsc::Receiver<()>) {
+    /// Follows the files until the task is dropped. Each message of `asked` (SIGHUP) is a reason to read them anew; whoever sent it
+    /// is told when that is done.
+    pub async fn run(mut self, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
         let (events, mut seen) = mpsc::channel(1);
         let mut watched = self.watch(&events);
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let forced = tokio::select! {
-                _ = look.tick() => false,
-                _ = seen.recv() => false,
+            let mut orders = Vec::new();
+            tokio::select! {
+                _ = look.tick() => {}
+                _ = seen.recv() => {}
                 order = asked.recv() => match order {
-                    Some(()) => true,
+                    Some(order) => orders.push(order),
                     None => std::future::pending().await,
                 },
-            };
+            }
+            orders.extend(std::iter::from_fn(|| asked.try_recv().ok()));
+            let forced = !orders.is_empty();
             let before = self.named.clone();
             self = match tokio::task::spawn_blocking(move || {
                 self.look(forced);
@@ -149,6 +153,9 @@ impl Reloader {
                     return;
                 }
             };
+            for done in orders {
+                let _nobody_waits = done.send(());
+            }
             if self.named != before {
                 watched = self.watch(&events);
             }

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::access::clock::Clock;
 use crate::access::redis::{self, Redis};
@@ -108,8 +108,10 @@ pub struct Server {
     pub drain: Arc<Drain>,
     store: Arc<Store>,
     sessions: Option<Arc<Sessions>>,
-    reload: mpsc::Sender<()>,
+    reload: mpsc::Sender<oneshot::Sender<()>>,
     stop_accepting: watch::Sender<bool>,
+    /// Accept connections, and close idle ones when they are told to stop.
+    services: [AbortHandle; 2],
     tasks: JoinSet<()>,
     writers: Option<Writers>,
 }
@@ -166,13 +168,13 @@ impl Server {
         };
         let gateway = gateway::assemble(&settings, &seen, parts)?;
         let (stop_accepting, stopping) = watch::channel(false);
-        let (reload, asked) = mpsc::channel(1);
+        let (reload, asked) = mpsc::channel(RELOADS_ASKED);
         let mut tasks = JoinSet::new();
         let pool = Pool::new(NODE_CONNECTIONS_IDLE_MAX);
         let listener = listeners::of_clients(&settings, &metrics)?;
         listener.follow_certificate(&settings, &mut tasks);
         let clients = listeners::public(&settings, gateway, (pool.clone(), listener));
-        listeners::serve(&mut tasks, clients, public, stopping.clone())?;
+        let public = listeners::serve(&mut tasks, clients, public, stopping.clone())?;
         metrics.read_by(seen::readings(registry.clone(), live.clone()));
         let pages = Admin {
             live: live.clone(),
@@ -184,7 +186,7 @@ impl Server {
             entrance: Entrance::new(admin.local_addr()?, settings.metrics_key.clone()),
         };
         let operators = listeners::operators(pages, &settings);
-        listeners::serve(&mut tasks, operators, admin, stopping)?;
+        let admin = listeners::serve(&mut tasks, operators, admin, stopping)?;
         tasks.spawn(pool.watch());
         tasks.spawn(reloader.run(asked));
         tasks.spawn(refresh::run(refreshes, client.clone()));
@@ -201,12 +203,35 @@ impl Server {
         let (access_log, log_writer) = access_log;
         let threads = log_writer.into_iter().chain(ledger_writer).collect();
         let writers = Some(Writers { log: access_log, ledger, threads });
-        Ok(Self { live, metrics, drain, store, sessions, reload, stop_accepting, tasks, writers })
+        let services = [public, admin];
+        Ok(Self {
+            live,
+            metrics,
+            drain,
+            store,
+            sessions,
+            reload,
+            stop_accepting,
+            services,
+            tasks,
+            writers,
+        })
     }
 
-    /// Reads the configuration anew, soon.
-    pub fn reload(&self) {
-        let _one_waits_already = self.reload.try_send(());
+    /// Reads the configuration anew, soon. What it gives is ready when that is done, well or not.
+    pub fn reload(&self) -> oneshot::Receiver<()> {
+        let (done, wait) = oneshot::channel();
+        let _enough_wait_already = self.reload.try_send(done);
+        wait
+    }
+
+    /// Another process accepts connections now, on the same sockets: this one ends what it has. A connection that is idle is
+    /// answered once more, and told to close: its client may be asking already.
+    pub fn hand_over(&self) {
+        self.drain.hand_over();
+        // Where it is left out, Pingora's service closes idle connections as soon as it accepts no more.
+        self.services.iter().for_each(AbortHandle::abort);
+        let _nobody_listens = self.stop_accepting.send(true);
     }
 
     /// What writes the access log and the ledger, for whoever can wait until even requests that are cut are noted: until the
@@ -215,13 +240,18 @@ impl Server {
         self.writers.take()
     }
 
-    /// Not ready from now on; after `delay` no new connection; done when the last request is, or after `timeout`.
+    /// Not ready from now on; after `delay` no new connection; done when the last request is, or after `timeout`: clients of
+    /// requests that are under way then are told so, as far as they can be, within [`LAST_WORDS`].
     /// True where every request came to its end.
     pub async fn stop(mut self, delay: Duration, timeout: Duration) -> bool {
         self.drain.begin();
         tokio::time::sleep(delay).await;
         let _nobody_listens = self.stop_accepting.send(true);
         let finished = tokio::time::timeout(timeout, self.drain.finished()).await.is_ok();
+        if !finished {
+            self.drain.cut();
+            let _told = tokio::time::timeout(LAST_WORDS, self.drain.finished()).await;
+        }
         // A request of HTTP/2 has ended when its last frame is handed to its connection, which has yet to write it.
         tokio::time::sleep(LAST_FRAMES).await;
         self.store.flush().await;
@@ -235,6 +265,12 @@ impl Server {
         finished
     }
 }
+
+/// How long clients may take to be told that they are not waited for any longer. Who does not read is cut without a word.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Reloads that wait to be done, all by the next one: more are not noted.
+const RELOADS_ASKED: usize = 16;
 
 /// How long connections may write what they were handed: a round trip to a client far away, and some.
 const LAST_FRAMES: Duration = Duration::from_millis(250);

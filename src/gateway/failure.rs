@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::context::RequestContext;
 use super::downstream::{has_begun, is_over, is_total};
+use super::drain::is_cut;
 use super::{Gateway, forward, reply};
 use crate::metrics::{Failure, Phase};
 use crate::refusal::Refusal;
@@ -44,10 +45,13 @@ fn is_framed(head: &ResponseHeader) -> bool {
     head.status.as_u16() < 600 && once && length.is_none_or(digits) && encoding.is_none_or(chunked)
 }
 
-/// The proxy takes a limit of ours that is over for the client's leaving: it is the node that was too slow.
+/// The proxy takes a limit of ours that is over for the client's leaving: it is the node that was too slow. Nor has a client left
+/// for which this process waits no longer: that is nobody's fault but ours.
 pub(super) fn blame(error: &mut Error) {
     if is_over(error) {
         error.esource = ErrorSource::Upstream;
+    } else if is_cut(error) {
+        error.esource = ErrorSource::Internal;
     }
 }
 
@@ -81,6 +85,7 @@ pub(super) fn is_broken_connection(error: &Error) -> bool {
 /// What a failure is called where nobody gave it a name on its way.
 pub(super) fn name_of(error: &Error) -> Refusal {
     match (error.esource(), error.etype()) {
+        _ if is_cut(error) => Refusal::Draining,
         (ErrorSource::Upstream, _) if is_timeout(error) => Refusal::UpstreamTimeout,
         (ErrorSource::Upstream, _) => {
             Refusal::UpstreamError("The node broke off its answer, or sent none.")

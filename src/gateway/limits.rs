@@ -41,7 +41,7 @@ impl Gateway {
         session.set_read_timeout(Some(self.limits.client_timeout));
         session.set_write_timeout(Some(self.limits.write_timeout));
         session.set_total_drain_timeout(Some(self.limits.client_timeout));
-        if self.drain.is_draining() {
+        if self.drain.ends_connections() {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
             session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs().max(1)));

@@ -154,7 +154,12 @@ impl ProxyHttp for Gateway {
             link.request_begins();
             ctx.link = Some(link.clone());
         }
-        let answer = match self.admit(session, ctx).await {
+        let admitted = tokio::select! {
+            biased;
+            admitted = self.admit(session, ctx) => admitted,
+            _ = self.cut() => Err(Refusal::Draining.into()),
+        };
+        let answer = match admitted {
             Ok(()) => return Ok(false),
             Err(Stop::Answer(answer)) => answer,
             Err(Stop::Refuse(refusal)) => self.refuse(ctx, refusal),
@@ -172,7 +177,11 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
         ctx.own_time.go();
-        let peer = forward::peer(session, ctx, self.limits.sse_keepalive).await;
+        let peer = tokio::select! {
+            biased;
+            peer = forward::peer(session, ctx, self.limits.sse_keepalive) => peer,
+            cut = self.cut() => Err(cut),
+        };
         ctx.own_time.stop();
         peer.map_err(|error| self.no_peer(error, ctx))
     }
@@ -210,7 +219,8 @@ impl ProxyHttp for Gateway {
         *request = forward::request(session, ctx, pieces.as_ref(), request.version)?;
         if let Some(forward) = &ctx.forward {
             let limits = forward.limits(self.limits.sse_keepalive);
-            let farewell = Farewell { dialect: ctx.dialect, id: ctx.id.clone() };
+            let (dialect, id, cut) = (ctx.dialect, ctx.id.clone(), self.drain.told());
+            let farewell = Farewell { dialect, id, cut };
             ctx.downstream.install(session, pieces, limits, farewell);
         }
         ctx.own_time.stop();
@@ -377,6 +387,11 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// Returns when the process waits for no request any longer.
+    async fn cut(&self) -> Box<Error> {
+        self.drain.told().due().await
+    }
+
     /// The answer that tells `refusal`, which is noted for the log.
     fn refuse(&self, ctx: &mut RequestContext, refusal: Refusal) -> crate::answers::Answer {
         self.metrics.refused(refusal.code());

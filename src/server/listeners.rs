@@ -16,7 +16,7 @@ use pingora_core::server::{Fds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
 use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{CannotStart, NODE_CONNECTIONS_IDLE_MAX, ca_file};
 use crate::admin::Admin;
@@ -135,7 +135,7 @@ pub(super) fn serve<A>(
     mut service: Service<A>,
     socket: TcpListener,
     stopping: ShutdownWatch,
-) -> io::Result<()>
+) -> io::Result<AbortHandle>
 where
     A: ServerApp + Send + Sync + 'static,
 {
@@ -145,8 +145,7 @@ where
     service.add_listener(ListenerConfig::tcp(name.as_str()).l4_buffer(buffers));
     let mut sockets = Fds::new();
     sockets.add(name, socket.into_raw_fd());
-    tasks.spawn(async move {
+    Ok(tasks.spawn(async move {
         service.start_service(Some(Arc::new(Mutex::new(sockets))), stopping, 1).await;
-    });
-    Ok(())
+    }))
 }

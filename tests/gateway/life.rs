@@ -1,133 +1,16 @@
 //! The process: how it starts, what it says when it cannot, and how it ends.
 
-use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::process::Stdio;
 
-use sluice::sim::{Settings, Simulator};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStderr, Command};
 
 use crate::support::gateway::{chat, preset};
 use crate::support::http::{raw, read_until, status};
-use crate::support::{KEY, eventually, node_with, within};
-
-/// Who waits so long for a token is a stream that the test ends.
-const LONG: Duration = Duration::from_millis(100);
-
-/// A process in a folder of its own, which knows nothing of the environment of the tests.
-fn sluice(dir: &tempfile::TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-    command.env_clear().current_dir(dir.path()).kill_on_drop(true).stdin(Stdio::null());
-    command
-}
-
-/// A folder with these files in `config/`.
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("config")).unwrap();
-    for (name, text) in files {
-        std::fs::write(dir.path().join("config").join(name), text).unwrap();
-    }
-    dir
-}
-
-/// What a command says that ends by itself.
-async fn run(dir: &tempfile::TempDir, arguments: &[&str], input: Option<&str>) -> Output {
-    let mut command = sluice(dir);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.unwrap_or_default().as_bytes()).await.unwrap();
-    drop(stdin);
-    within(child.wait_with_output()).await.unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// `sluice serve` that answers.
-struct Serving {
-    child: Child,
-    addr: std::net::SocketAddr,
-    log: Lines<BufReader<ChildStderr>>,
-    _dir: tempfile::TempDir,
-}
-
-impl Serving {
-    async fn start(dir: tempfile::TempDir, arguments: &[&str], stdout: Stdio) -> Self {
-        let mut command = sluice(&dir);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-        command.args(arguments).env("PROXY_SECRET_KEY", KEY).stdout(stdout).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let addr = within(async {
-            loop {
-                let line = log.next_line().await.unwrap().expect("it ended");
-                if let Some((_, rest)) = line.split_once("answers on http://") {
-                    return rest.split([',', '"', ' ']).next().unwrap().parse().unwrap();
-                }
-            }
-        })
-        .await;
-        Self { child, addr, log, _dir: dir }
-    }
-
-    /// A gateway before `node`.
-    async fn before(node: &Simulator, arguments: &[&str]) -> Self {
-        let dir = folder(&[("routes.yaml", &preset(node.addr()))]);
-        Self::start(dir, arguments, Stdio::null()).await
-    }
-
-    async fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        let sent = Command::new("/bin/kill").args([&format!("-{name}"), &id]).status();
-        assert!(within(sent).await.unwrap().success());
-    }
-
-    async fn exit_code(&mut self) -> Option<i32> {
-        within(self.child.wait()).await.unwrap().code()
-    }
-
-    async fn readyz(&self) -> u16 {
-        let request = b"GET /readyz HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
-        status(&raw(self.addr, request).await)
-    }
-
-    /// A stream that has begun.
-    async fn stream(&self) -> TcpStream {
-        let mut body = chat("m");
-        body["stream"] = true.into();
-        let body = body.to_string();
-        let request = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {KEY}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let mut stream = TcpStream::connect(self.addr).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        read_until(&mut stream, "data: ").await;
-        stream
-    }
-}
-
-/// A node whose answers take a while.
-async fn slow(tokens: usize) -> Simulator {
-    let settings = Settings {
-        models: vec!["m".into()],
-        tokens,
-        max_model_len: 2 * tokens + 100,
-        ..Settings::default()
-    };
-    node_with(Settings { token_delay: LONG, ..settings }).await
-}
-
-async fn rest_of(mut stream: TcpStream) -> String {
-    let mut rest = Vec::new();
-    within(stream.read_to_end(&mut rest)).await.unwrap();
-    text(&rest)
-}
+use crate::support::process::{Serving, folder, rest_of, run, slow, text};
+use crate::support::scripted::Scripted;
+use crate::support::{KEY, eventually, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r47_on_sigterm_it_says_so_and_lets_a_stream_end() {
@@ -183,6 +66,113 @@ async fn a_stream_that_outlives_drain_timeout_is_cut() {
     within(node.wait_until(|counts| counts.running == 0)).await;
 }
 
+/// A node of which nothing comes after the first event, nor that where `x-silent` is asked for.
+async fn stuck() -> Scripted {
+    Scripted::start(|_, mut peer| async move {
+        let Some(came) = peer.request().await else { return };
+        if !text(&came.body).contains("silent") {
+            peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            let event = "data: {\"choices\":[]}\n\n";
+            peer.send(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await;
+        }
+        peer.closed().await;
+    })
+    .await
+}
+
+/// A request on a connection of its own: all of it but the last `less` bytes.
+async fn ask(to: SocketAddr, (path, body): (&str, &str), less: usize) -> TcpStream {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {KEY}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    stream.write_all(&request.as_bytes()[..request.len() - less]).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r47_when_the_time_is_over_each_client_is_told_in_the_form_that_is_possible() {
+    let node = stuck().await;
+    let routes = format!(
+        "upstreams:\n  llama: {{ kind: vllm, nodes: [\"http://{}\"], models: [m], health: off, max_in_flight: 3 }}\n\
+         routes:\n  - {{ preset: vllm, upstream: llama }}\n",
+        node.addr
+    );
+    let arguments = ["--drain-delay", "0s", "--drain-timeout", "300ms"];
+    let dir = folder(&[("routes.yaml", &routes)]);
+    let mut serving = Serving::start(dir, &arguments, Stdio::piped()).await;
+    let mut lines = BufReader::new(serving.child.stdout.take().unwrap()).lines();
+    let said = |word: &str| {
+        format!(
+            r#"{{"model":"m","max_tokens":9,"stream":true,"messages":[{{"role":"user","content":"{word}"}}]}}"#
+        )
+    };
+    let (openai, anthropic) = ("/v1/chat/completions", "/v1/messages");
+    let mut streams = Vec::new();
+    for path in [openai, anthropic] {
+        let mut stream = ask(serving.addr, (path, &said("speak")), 0).await;
+        read_until(&mut stream, "data: ").await;
+        streams.push(stream);
+    }
+    let silent = ask(serving.addr, (openai, &said("silent")), 0).await;
+    eventually(|| async { node.seen().len() == 3 }).await;
+    let queued = ask(serving.addr, (openai, &said("speak")), 0).await;
+    let half_sent = ask(serving.addr, (openai, &said("speak")), 1).await;
+    let metrics = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let all_wait = || async {
+        let told = raw(serving.operators, metrics).await;
+        told.lines().any(|line| line == "sluice_requests_in_flight 5")
+    };
+    eventually(all_wait).await;
+    serving.signal("TERM").await;
+    for (stream, event) in streams.into_iter().zip(["data: {\"error\"", "event: error\ndata: {"]) {
+        let rest = rest_of(stream).await;
+        assert!(rest.contains(event), "{rest}");
+        assert!(rest.contains("shutting down") && rest.ends_with("\n\n\r\n0\r\n\r\n"), "{rest}");
+        assert!(!rest.contains("[DONE]"), "{rest}");
+    }
+    for stream in [silent, queued, half_sent] {
+        let answer = rest_of(stream).await.to_lowercase();
+        assert_eq!(status(&answer.to_uppercase()), 503, "{answer}");
+        assert!(answer.contains("\"code\":\"draining\""), "{answer}");
+        assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+    assert_eq!(serving.exit_code().await, Some(0));
+    let mut told = Vec::new();
+    while let Some(line) = within(lines.next_line()).await.unwrap() {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["error"], "draining", "{line}");
+        told.push(line["status"].as_u64().unwrap());
+    }
+    told.sort_unstable();
+    assert_eq!(told, [200, 200, 503, 503, 503]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r47_until_the_delay_is_over_requests_are_served_and_connections_end_with_them() {
+    let node = slow(1).await;
+    let arguments = ["--drain-delay", "1h", "--drain-timeout", "1h"];
+    let mut serving = Serving::before(&node, &arguments).await;
+    let mut kept = TcpStream::connect(serving.addr).await.unwrap();
+    kept.write_all(b"GET /livez HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    assert!(!read_until(&mut kept, "ok").await.to_lowercase().contains("connection: close"));
+    serving.signal("TERM").await;
+    eventually(|| async { serving.readyz().await == 503 }).await;
+    let body = chat("m").to_string();
+    let fresh = ask(serving.addr, ("/v1/chat/completions", &body), 0).await;
+    kept.write_all(b"GET /livez HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    for stream in [kept, fresh] {
+        let answer = rest_of(stream).await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+    serving.signal("TERM").await;
+    assert_eq!(serving.exit_code().await, Some(0));
+}
+
 /// Nobody reads the access log: its pipe is full, and so is its queue. The process ends all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_does_not_keep_it_alive() {
@@ -208,11 +198,7 @@ async fn sighup_reads_the_configuration_anew() {
     let node = slow(1).await;
     let mut serving = Serving::before(&node, &[]).await;
     serving.signal("HUP").await;
-    within(async {
-        while !serving.log.next_line().await.unwrap().expect("it ended").contains("configuration") {
-        }
-    })
-    .await;
+    serving.line("configuration").await;
     assert_eq!(serving.readyz().await, 200);
 }
 

@@ -10,7 +10,7 @@
 //!
 //! So at the end of the first hook a stand-in takes the session's place and serves the saved pieces. It stays while the
 //! node is waited for, since the same call then watches for the client's leaving: there, and nowhere else, a clock can
-//! be looked at. Four things come of it:
+//! be looked at. Five things come of it:
 //!
 //! - **A head waits for its first byte** (`response_duplex_vec` gets heads and bodies): a node that dies or falls silent
 //!   after the head of its stream can still be replaced.
@@ -18,6 +18,8 @@
 //!   tells.
 //! - **A stream that its node breaks off ends well**, with an event that says why: the client's connection lives on, and its next
 //!   request does not run into a closed one.
+//! - **An end of our own.** A process that stops waits no longer than it was told to: the same call then ends the request, whose client
+//!   is told so as long as a head waits, or between two events.
 //! - **Comments.** That call sits in a `select!` that may drop it half way, so nothing is written there: it gives an
 //!   empty piece and says, once, that the body is not done. The proxy then leaves the `select!` for
 //!   `request_body_filter`, where anything may be written, and sends no empty piece to the node.
@@ -49,6 +51,7 @@ use pingora_proxy::Session;
 pub(super) use clock::{Limits, is_over, is_total, total_is_over};
 use session::StandIn;
 
+use super::drain::Cut;
 use crate::refusal::Dialect;
 use crate::wire::ids::RequestId;
 use crate::wire::splice::Pieces;
@@ -78,11 +81,13 @@ struct Home {
     broke: Option<Box<Error>>,
 }
 
-/// How a stream is ended that its node has broken off: in words that its client reads.
+/// How a stream is ended that its node has broken off: in words that its client reads; and when it is to end though its node
+/// has not.
 #[derive(Debug, Clone)]
 pub(super) struct Farewell {
     pub(super) dialect: Dialect,
     pub(super) id: RequestId,
+    pub(super) cut: Cut,
 }
 
 /// Why the proxy has come by `request_body_filter`.

@@ -128,7 +128,7 @@ impl StandIn {
             if self.shared.settled.load(Relaxed) {
                 return;
             }
-            let Farewell { dialect, id } = &self.farewell;
+            let Farewell { dialect, id, .. } = &self.farewell;
             let event = failure::name_of(&error).event(*dialect, id.as_str());
             *last = HttpTask::Body(Some(event.into()), true);
             self.broke = Some(error);
@@ -218,6 +218,7 @@ impl CustomSession for StandIn {
             tokio::select! {
                 biased;
                 left = self.real.read_body_or_idle(true) => return self.note_error(left),
+                cut = self.farewell.cut.due() => return Err(cut),
                 () = self.alarm.as_mut() => {}
             }
             let ring = self.clock.ring(Instant::now(), self.tail.between_events());
