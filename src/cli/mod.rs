@@ -43,13 +43,13 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: Boot,
+    serve: serve::Serve,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the gateway (the default).
-    Serve(Boot),
+    Serve(serve::Serve),
     /// Run a gateway, simulated nodes and a fresh key on this machine: no GPU, no configuration.
     Demo(demo::Demo),
     /// Run one simulated node: vLLM's API, or Ollama's with `--kind ollama`.
@@ -129,7 +129,7 @@ impl From<crate::server::CannotStart> for Failed {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(boot) => serve::run(&boot),
+        Command::Serve(serve) => serve::run(&serve),
         Command::Demo(demo) => demo::run(demo),
         Command::Sim(settings) => sim::run(settings),
         Command::Simulate(simulate) => simulate::run(&simulate),

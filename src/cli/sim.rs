@@ -32,7 +32,7 @@ async fn simulate(mut settings: Settings) -> Result<(), Failed> {
                 return Err(Failed::Runtime("the engine died, as it was told to".to_owned()));
             }
             order = signals.next() => match order {
-                Order::Reload => {}
+                Order::Reload | Order::Upgrade => {}
                 order => break order,
             }
         }
@@ -41,9 +41,9 @@ async fn simulate(mut settings: Settings) -> Result<(), Failed> {
         Order::Stop => tokio::select! {
             () = simulator.terminate(timeout) => {}
             // A second signal ends the waiting.
-            () = signals.next_stop() => {}
+            _ = signals.next_stop() => {}
         },
-        Order::Reload | Order::StopNow => simulator.kill().await,
+        Order::Reload | Order::Upgrade | Order::StopNow => simulator.kill().await,
     }
     Ok(())
 }

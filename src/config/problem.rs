@@ -103,7 +103,7 @@ pub struct Problems {
 
 impl Problems {
     /// One problem alone.
-    pub(super) fn one(origin: Origin, message: impl Into<String>) -> Self {
+    pub fn one(origin: Origin, message: impl Into<String>) -> Self {
         let problem = Problem {
             origin,
             path: String::new(),

@@ -189,6 +189,8 @@ settings! {
     drain_delay: Duration = "5s", read::any_wait;
     /// How long live streams may take to end after that.
     drain_timeout: Duration = "30s", read::any_wait;
+    /// A Unix socket by which `sluice serve --upgrade`, and SIGQUIT, start a new process in the place of this one, without a stream being cut; none: they do not.
+    upgrade_socket: Option<PathBuf> = "", read::path;
     /// Connections of clients at once; past it new ones are refused. 0: as many as the descriptors of this process are for.
     max_connections: usize = "0", read::connections;
     /// How soon the head of a request must be whole, and a TLS handshake.
@@ -236,6 +238,7 @@ impl Settings {
                 ("tls_key", &mut settings.tls_key),
                 ("authz_secret_file", &mut settings.authz_secret_file),
                 ("ledger", &mut settings.ledger),
+                ("upgrade_socket", &mut settings.upgrade_socket),
             ];
             for (name, path) in &mut paths {
                 if givens.stands_in_file(name) {
@@ -259,6 +262,9 @@ impl Settings {
             }
             if let Some(Err(fault)) = settings.ledger.as_deref().map(read::place_of_file) {
                 givens.fault("ledger", fault);
+            }
+            if let Some(Err(fault)) = settings.upgrade_socket.as_deref().map(read::place_of_file) {
+                givens.fault("upgrade_socket", fault);
             }
             if settings.rate_limit_store == StoreKind::Redis && settings.redis_url.is_none() {
                 givens.fault("rate_limit_store", needs_redis());

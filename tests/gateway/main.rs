@@ -36,3 +36,4 @@ mod streams;
 mod support;
 mod terminal;
 mod tls;
+mod upgrade;
