@@ -206,7 +206,7 @@ mod tests {
                 file.append(&mut lines(&format!("{who} {line}\n{who} {line}!\n"))).unwrap();
             }
         };
-        std::thread::scope(|scope| ['a', 'b'].map(|who| scope.spawn(move || writes(who))));
+        std::thread::scope(|scope| ['a', 'b'].map(|who| drop(scope.spawn(move || writes(who)))));
         let (files, _) = files_of(&path).unwrap();
         assert!(files.len() > 10);
         let all: Vec<String> = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
