@@ -19,14 +19,9 @@ const CHAT: &str = "POST /v1/chat/completions";
 const ERROR: &str = r#"{"error":{"message":"#;
 
 /// What nginx refuses and the gateway passes on, so that nobody could misread it: reviewed, and no more than these.
-const TOLERATED: [&str; 4] = [
-    // RFC 9110, 5.6.3: a tab is as good as a space.
-    "tab-before-value",
-    "tab-after-value",
+const TOLERATED: [&str; 1] = [
     // RFC 9112, 7.1.1: an extension is ignored, whatever is in it; and the connection is closed after chunks.
     "line-feed-in-extension",
-    // RFC 9110, 10.1.1: a list of expectations may have the same twice.
-    "expect-twice",
 ];
 
 /// How well a request was dealt with. The better is the greater.
