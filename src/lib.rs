@@ -53,6 +53,8 @@
 //!   starts after the upload. The price is memory, which one budget bounds.
 //! - **Our own start and stop, not Pingora's `Server`.** Its SIGTERM sleeps for the whole grace period. Services run on
 //!   sockets that the caller bound, so that a test starts the gateway exactly as `serve` does.
+//! - **An upgrade hands sockets over, not connections** (`cli/serve/`): the new process starts wholly before the old one lets go, and that
+//!   has no bound on its last streams. One message each way over a Unix socket; whoever dies in between leaves the other serving.
 //! - **A wrapper round the client's session, not a client of our own.** The head that waits, limits apart from each other and
 //!   comments hang on one call that Pingora makes while it waits for a node; the rest of the proxy stays Pingora's. It is
 //!   there for event streams only, and where nothing but the head is to be held it goes with the first bytes.

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::access::clock::Clock;
 use crate::access::redis::{self, Redis};
@@ -38,6 +38,7 @@ use crate::upstream::node::Registry;
 use crate::upstream::probes;
 use crate::upstream::refresh::{self, Refresher};
 use crate::upstream::resolve::{self, Resolve};
+use listeners::Accepting;
 
 /// Connections that wait to be accepted: a burst of a few thousand clients must not be refused by the kernel.
 const BACKLOG: u32 = 4_096;
@@ -109,9 +110,7 @@ pub struct Server {
     store: Arc<Store>,
     sessions: Option<Arc<Sessions>>,
     reload: mpsc::Sender<oneshot::Sender<()>>,
-    stop_accepting: watch::Sender<bool>,
-    /// Accept connections, and close idle ones when they are told to stop.
-    services: [AbortHandle; 2],
+    accepting: Accepting,
     tasks: JoinSet<()>,
     writers: Option<Writers>,
 }
@@ -167,14 +166,9 @@ impl Server {
             ledger: ledger.clone(),
         };
         let gateway = gateway::assemble(&settings, &seen, parts)?;
-        let (stop_accepting, stopping) = watch::channel(false);
         let (reload, asked) = mpsc::channel(RELOADS_ASKED);
         let mut tasks = JoinSet::new();
         let pool = Pool::new(NODE_CONNECTIONS_IDLE_MAX);
-        let listener = listeners::of_clients(&settings, &metrics)?;
-        listener.follow_certificate(&settings, &mut tasks);
-        let clients = listeners::public(&settings, gateway, (pool.clone(), listener));
-        let public = listeners::serve(&mut tasks, clients, public, stopping.clone())?;
         metrics.read_by(seen::readings(registry.clone(), live.clone()));
         let pages = Admin {
             live: live.clone(),
@@ -185,8 +179,8 @@ impl Server {
             seen,
             entrance: Entrance::new(admin.local_addr()?, settings.metrics_key.clone()),
         };
-        let operators = listeners::operators(pages, &settings);
-        let admin = listeners::serve(&mut tasks, operators, admin, stopping)?;
+        let served = (gateway, pool.clone(), pages);
+        let accepting = Accepting::start(&settings, served, (public, admin), &mut tasks)?;
         tasks.spawn(pool.watch());
         tasks.spawn(reloader.run(asked));
         tasks.spawn(refresh::run(refreshes, client.clone()));
@@ -203,19 +197,7 @@ impl Server {
         let (access_log, log_writer) = access_log;
         let threads = log_writer.into_iter().chain(ledger_writer).collect();
         let writers = Some(Writers { log: access_log, ledger, threads });
-        let services = [public, admin];
-        Ok(Self {
-            live,
-            metrics,
-            drain,
-            store,
-            sessions,
-            reload,
-            stop_accepting,
-            services,
-            tasks,
-            writers,
-        })
+        Ok(Self { live, metrics, drain, store, sessions, reload, accepting, tasks, writers })
     }
 
     /// Reads the configuration anew, soon. What it gives is ready when that is done, well or not.
@@ -229,9 +211,7 @@ impl Server {
     /// answered once more, and told to close: its client may be asking already.
     pub fn hand_over(&self) {
         self.drain.hand_over();
-        // Where it is left out, Pingora's service closes idle connections as soon as it accepts no more.
-        self.services.iter().for_each(AbortHandle::abort);
-        let _nobody_listens = self.stop_accepting.send(true);
+        self.accepting.end_and_let_idle_ones_be();
     }
 
     /// What writes the access log and the ledger, for whoever can wait until even requests that are cut are noted: until the
@@ -246,7 +226,7 @@ impl Server {
     pub async fn stop(mut self, delay: Duration, timeout: Duration) -> bool {
         self.drain.begin();
         tokio::time::sleep(delay).await;
-        let _nobody_listens = self.stop_accepting.send(true);
+        self.accepting.end();
         let finished = tokio::time::timeout(timeout, self.drain.finished()).await.is_ok();
         if !finished {
             self.drain.cut();
@@ -267,7 +247,7 @@ impl Server {
 }
 
 /// How long clients may take to be told that they are not waited for any longer. Who does not read is cut without a word.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Reloads that wait to be done, all by the next one: more are not noted.
 const RELOADS_ASKED: usize = 16;

@@ -6,7 +6,9 @@ use http::StatusCode;
 use pingora_proxy::Session;
 
 use super::Gateway;
+use super::context::RequestContext;
 use crate::config::Networks;
+use crate::listener::Link;
 
 /// What a request may take of this process.
 #[derive(Debug, Clone)]
@@ -37,7 +39,11 @@ pub struct Limits {
 
 impl Gateway {
     /// Nobody may hold a connection for ever: not by sending slowly, not by reading slowly, not by doing nothing.
-    pub(super) fn set_timers(&self, session: &mut Session) {
+    pub(super) fn set_timers(&self, session: &mut Session, ctx: &mut RequestContext) {
+        ctx.link = Link::of(session.digest()).cloned();
+        if let Some(link) = &ctx.link {
+            link.request_begins();
+        }
         session.set_read_timeout(Some(self.limits.client_timeout));
         session.set_write_timeout(Some(self.limits.write_timeout));
         session.set_total_drain_timeout(Some(self.limits.client_timeout));

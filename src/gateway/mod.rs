@@ -74,7 +74,6 @@ use crate::access::passes::Passes;
 use crate::access::store::Store;
 use crate::chat::sessions::Sessions;
 use crate::ledger::Ledger;
-use crate::listener::Link;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::routing::responses::Responses;
@@ -149,11 +148,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Box<RequestContext>,
     ) -> Result<bool> {
-        self.set_timers(session);
-        if let Some(link) = Link::of(session.digest()) {
-            link.request_begins();
-            ctx.link = Some(link.clone());
-        }
+        self.set_timers(session, ctx);
         let admitted = tokio::select! {
             biased;
             admitted = self.admit(session, ctx) => admitted,

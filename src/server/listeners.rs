@@ -16,6 +16,7 @@ use pingora_core::server::{Fds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
 use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{CannotStart, NODE_CONNECTIONS_IDLE_MAX, ca_file};
@@ -37,11 +38,44 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// Connections of operators at once: scrapes, pages and commands.
 const OPERATORS_MAX: usize = 256;
 
+/// What accepts connections.
+pub(super) struct Accepting {
+    stop: watch::Sender<bool>,
+    /// When they are told to stop, they close idle connections, too.
+    services: [AbortHandle; 2],
+}
+
+impl Accepting {
+    /// Begins to: for the gateway on `public`, for the operators' pages on `admin`.
+    pub(super) fn start(
+        settings: &Settings,
+        (gateway, pool, pages): (Gateway, Arc<Pool>, Admin),
+        (public, admin): (TcpListener, TcpListener),
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self, CannotStart> {
+        let listener = of_clients(settings, &pages.seen.metrics)?;
+        listener.follow_certificate(settings, tasks);
+        let (stop, stopping) = watch::channel(false);
+        let clients = proxy(settings, gateway, (pool, listener));
+        let clients = serve(tasks, clients, public, stopping.clone())?;
+        let operators = serve(tasks, operators(pages, settings), admin, stopping)?;
+        Ok(Self { stop, services: [clients, operators] })
+    }
+
+    /// No more are accepted, and idle ones are closed.
+    pub(super) fn end(&self) {
+        let _nobody_listens = self.stop.send(true);
+    }
+
+    /// No more are accepted.
+    pub(super) fn end_and_let_idle_ones_be(&self) {
+        self.services.iter().for_each(AbortHandle::abort);
+        self.end();
+    }
+}
+
 /// For clients.
-pub(super) fn of_clients(
-    settings: &Settings,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<Listener>, CannotStart> {
+fn of_clients(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Arc<Listener>, CannotStart> {
     let files = settings.tls_files();
     let texts = files.map(|files| Texts::read(&files)).transpose();
     let key = texts.and_then(|texts| texts.map(|texts| texts.certified()).transpose());
@@ -68,7 +102,7 @@ fn bounds(settings: &Settings, h2c: bool) -> Bounds {
 
 /// The proxy behind `listener`. Pingora hands out a proxy with connectors of ours only to what serves protocols of one's own:
 /// so each connection is one, to it.
-pub(super) fn public(
+fn proxy(
     settings: &Settings,
     gateway: Gateway,
     (pool, listener): (Arc<Pool>, Arc<Listener>),
@@ -95,7 +129,7 @@ pub(super) fn public(
 }
 
 /// The operators' pages. Their places are their own, so that they come in when clients have taken all others.
-pub(super) fn operators(admin: Admin, settings: &Settings) -> Service<Operators> {
+fn operators(admin: Admin, settings: &Settings) -> Service<Operators> {
     let metrics = admin.seen.metrics.clone();
     let listener = Arc::new(Listener {
         bounds: bounds(settings, false),
@@ -108,7 +142,7 @@ pub(super) fn operators(admin: Admin, settings: &Settings) -> Service<Operators>
 }
 
 /// See [`operators`].
-pub(super) struct Operators {
+struct Operators {
     app: Arc<HttpServer<Admin>>,
     listener: Arc<Listener>,
 }
@@ -130,7 +164,7 @@ impl ServerApp for Operators {
 }
 
 /// Hands a bound socket to a service, under the name by which Pingora looks for inherited ones.
-pub(super) fn serve<A>(
+fn serve<A>(
     tasks: &mut JoinSet<()>,
     mut service: Service<A>,
     socket: TcpListener,

@@ -1,7 +1,12 @@
 //! Stories over a real gateway and real upstreams, each on a port of its own: one binary, because each that links
 //! Pingora is over 60 MB.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 mod access_log;
 mod admin;

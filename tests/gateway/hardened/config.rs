@@ -236,9 +236,13 @@ async fn r39_a_change_is_seen_by_what_is_in_the_file() {
         symlink(&version, gateway.file("link")).unwrap();
         std::fs::rename(gateway.file("link"), &file).unwrap();
     };
-    let ways: [(&str, &dyn Fn(&str)); 3] =
-        [("in place", &in_place), ("renamed", &renamed), ("linked", &linked)];
-    for (way, write) in ways {
+    let ways = ["in place", "renamed", "linked"];
+    for way in ways {
+        let write = |text: &str| match way {
+            "in place" => in_place(text),
+            "renamed" => renamed(text),
+            _ => linked(text),
+        };
         assert_eq!(who(&gateway).await, "old", "{way}");
         let written = Instant::now();
         write(&new);

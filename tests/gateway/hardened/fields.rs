@@ -202,7 +202,7 @@ async fn r03_over_http2_trailers_end_here() {
     let answer = ask(gateway.addr, &head(&[]), Some(BODY), &trailers).await;
     assert_eq!(answer, Some(is_whole(&node, "trailers")));
     for wrong in [field(":path", "/metrics"), field("X-A", "b"), field("connection", "close")] {
-        let answer = ask(gateway.addr, &head(&[]), Some(BODY), &[wrong.clone()]).await;
+        let answer = ask(gateway.addr, &head(&[]), Some(BODY), std::slice::from_ref(&wrong)).await;
         if answer.as_deref().is_some_and(|body| body.starts_with("{\"heard\":")) {
             assert_eq!(answer, Some(is_whole(&node, "wrong trailers")), "{wrong:?}");
         }
