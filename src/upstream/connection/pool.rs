@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pingora_core::protocols::SocketDigest;
 use pingora_core::protocols::raw_connect::ProxyDigest;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -114,7 +116,7 @@ impl Pool {
                 // The next ones are older still: whoever looks for them comes by soon.
                 return None;
             }
-            if link.is_open() {
+            if link.is_open_indeed() {
                 link.limit = limit;
                 return Some(link);
             }
@@ -184,6 +186,13 @@ impl Link {
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// The same as the kernel has it now. What the runtime has not looked at since is not known to the socket: on a busy
+    /// machine an answer that nobody asked for would be taken for that to the next request.
+    fn is_open_indeed(&self) -> bool {
+        let peeked = SockRef::from(&self.socket).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// It is used no more: where its node closed it, that tells how long it lets a connection be idle.
     fn note_end(&self) {
         let closed = match self.socket.try_read(&mut [0]) {
@@ -199,6 +208,8 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -278,6 +289,17 @@ mod tests {
         at_node.write_all(b"more than was asked").await.unwrap();
         link.socket.readable().await.unwrap();
         pool.put(PEER, link);
+        assert!(pool.take(PEER, LONG).is_none());
+    }
+
+    /// The test's only thread has no time for the runtime in between.
+    #[tokio::test]
+    async fn one_on_which_something_came_that_the_runtime_has_not_seen_is_not_taken() {
+        let (pool, node) = (Pool::new(8), Node::new().await);
+        let (link, at_node) = node.connect(&pool).await;
+        pool.put(PEER, link);
+        let mut at_node = at_node.into_std().unwrap();
+        at_node.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
         assert!(pool.take(PEER, LONG).is_none());
     }
 
