@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// A module may name those that stand before it, and itself.
 const ORDER: [&str; 19] = [
@@ -264,4 +265,36 @@ fn tests_of_the_gateway() -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// The image builds the dependencies before the sources are there: the step that puts an empty file in the place of each target
+/// is run here, beside the same two files.
+#[test]
+fn the_image_has_a_file_for_every_target_of_the_manifest() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dockerfile = fs::read_to_string(root.join("Dockerfile")).unwrap();
+    let steps = dockerfile.split("\nRUN ").map(|step| {
+        let last = step.lines().position(|line| !line.ends_with('\\')).unwrap();
+        step.lines().take(last + 1).collect::<Vec<_>>().join("\n")
+    });
+    let stand_ins = steps.into_iter().find(|step| step.contains("Cargo.toml")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        fs::copy(root.join(name), dir.path().join(name)).unwrap();
+    }
+    let run = |program: &str, arguments: &[&str]| {
+        let ended = Command::new(program).args(arguments).current_dir(dir.path()).output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        ended.stdout
+    };
+    run("sh", &["-euc", &stand_ins]);
+    let told = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
+    let told: serde_json::Value = serde_json::from_slice(&run(env!("CARGO"), &told)).unwrap();
+    let targets = told["packages"][0]["targets"].as_array().unwrap();
+    let files: BTreeSet<&str> =
+        targets.iter().map(|target| target["src_path"].as_str().unwrap()).collect();
+    assert!(files.iter().any(|file| file.ends_with("benches/soak/main.rs")), "{files:?}");
+    nothing_of(
+        files.into_iter().filter(|file| !Path::new(file).exists()).map(String::from).collect(),
+    );
 }
