@@ -72,7 +72,7 @@ enum Command {
     /// Add up the ledger: requests and tokens by day, key and model.
     Usage(usage::Usage),
     /// Ask the gateway on this machine whether it lives. Exit code 0 or 1.
-    Healthcheck(Boot),
+    Healthcheck(healthcheck::Healthcheck),
     /// Make keys.
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -140,7 +140,7 @@ pub fn run() -> ExitCode {
         Command::Schema(schema) => schema::run(&schema),
         Command::Status(status) => status::run(&status),
         Command::Usage(usage) => usage::run(&usage),
-        Command::Healthcheck(boot) => healthcheck::run(&boot),
+        Command::Healthcheck(asked) => healthcheck::run(&asked),
         Command::Keys(keys) => keys::run(&keys),
     };
     match result {
