@@ -2,6 +2,7 @@
 //! of `tests/replaced-services.yaml`, and its name begins with the row's.
 
 mod chat;
+mod containers;
 mod docs;
 mod health;
 mod keys;
