@@ -112,6 +112,8 @@
 //! - **A stream of our own to plain nodes** (`upstream/connection/`), below Pingora's client: the head of a request and
 //!   its body leave in one packet, which saves a system call here and a wake-up there. **And a pool of our own** for them:
 //!   Pingora's starts a task after each request to watch the idle connection, a tenth of what a small request costs.
+//! - **Who is trusted is part of a connection's place in Pingora's pools** (`upstream/client.rs`), which do not look at it: upstreams
+//!   that share a node and trust different authorities share no connection, also after a reload that changed them.
 //! - **No read buffer before a client's connection**: Pingora's own of 64 KiB would be zeroed for each connection.
 //! - **The request's context in a box**: inside Pingora's future of many layers it would be there many times over.
 

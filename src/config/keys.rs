@@ -8,10 +8,10 @@ use ring::digest::{SHA256, digest};
 use serde_yaml::Value;
 
 use super::defaults::{LIMIT_MAX, MODEL_BYTES_MAX};
+use super::named_files::NamedFiles;
 use super::raw::{RawKey, RawLimits, Whole};
 use super::report::{At, Fault, Report};
 use super::typed::{Entry, texts, typed};
-use super::upstreams::KeyFiles;
 use super::{Day, Declared, KeyConfig, KeyLimits, values};
 use crate::names::KeyName;
 
@@ -42,7 +42,12 @@ pub(super) struct Places<'a> {
 
 impl Keys {
     /// Reads `keys` of a file.
-    pub(super) fn read(&mut self, list: Vec<Value>, files: &mut KeyFiles<'_>, report: &mut Report) {
+    pub(super) fn read(
+        &mut self,
+        list: Vec<Value>,
+        files: &mut NamedFiles<'_>,
+        report: &mut Report,
+    ) {
         let at = At::Root.key("keys");
         for (index, mut value) in list.into_iter().enumerate() {
             let at = at.index(index);
@@ -90,7 +95,7 @@ pub(super) fn sha256(key: &str) -> [u8; 32] {
 fn secret(
     entry: &Entry<RawKey>,
     at: &At<'_>,
-    files: &mut KeyFiles<'_>,
+    files: &mut NamedFiles<'_>,
     report: &mut Report,
 ) -> Option<(&'static str, [u8; 32])> {
     let raw = &entry.fields;

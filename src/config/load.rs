@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
 use super::keys::Keys;
+use super::named_files::{NamedFiles, ReadFile};
 use super::problem::{Origin, Problems};
 use super::raw::{RawKeysFile, RawRoutesFile};
 use super::report::{At, Report};
 use super::routes::Routes;
 use super::typed::{Entry, typed};
-use super::upstreams::{KeyFiles, ReadFile, Upstreams};
+use super::upstreams::Upstreams;
 use super::{Config, defaults, document, files, legacy, models};
 
 /// The route table's file, below the directory of the configuration.
@@ -20,7 +21,7 @@ pub const KEYS_FILE: &str = "keys.yaml";
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Holds `routes.yaml` and `keys.yaml`; `key_file` is relative to it.
+    /// Holds `routes.yaml` and `keys.yaml`; files that they name are relative to it.
     pub dir: PathBuf,
     /// As captured when the process began.
     pub environment: Environment,
@@ -48,9 +49,9 @@ pub fn load(source: &Source) -> Result<Config, Problems> {
             .map_err(|message| Problems::one(Origin::File(name.to_owned()), message))
     };
     let (routes, keys) = (read(ROUTES_FILE), read(KEYS_FILE));
-    let read_key =
-        |path: &Path| files::read_bytes(&source.dir.join(path), defaults::KEY_FILE_BYTES_MAX);
-    let mut assembly = Assembly::new(&source.environment, &read_key);
+    let read_named =
+        |path: &Path| files::read_bytes(&source.dir.join(path), defaults::FILE_BYTES_MAX);
+    let mut assembly = Assembly::new(&source.environment, &read_named);
     assembly.no_folder = (!source.dir.is_dir()).then_some(&*source.dir);
     assembly.routes(file(&routes), source.backend.as_deref());
     assembly.keys(file(&keys));
@@ -69,7 +70,7 @@ pub fn load(source: &Source) -> Result<Config, Problems> {
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
-/// Checks texts that are at hand, as [`load`] does; `read_key` reads a `key_file` given its path as written, which is
+/// Checks texts that are at hand, as [`load`] does; `read_named` reads a file that they name, given its path as written, which is
 /// also what `watched` of the answer holds.
 ///
 /// # Errors
@@ -78,9 +79,9 @@ pub fn parse(
     texts: Texts<'_>,
     environment: &Environment,
     backend: Option<&str>,
-    read_key: &ReadFile<'_>,
+    read_named: &ReadFile<'_>,
 ) -> Result<Config, Problems> {
-    let mut assembly = Assembly::new(environment, read_key);
+    let mut assembly = Assembly::new(environment, read_named);
     assembly.routes(texts.routes.map_or(File::Absent, File::Text), backend);
     assembly.keys(texts.keys.map_or(File::Absent, File::Text));
     let (config, problems) = assembly.finish();
@@ -109,7 +110,7 @@ struct Assembly<'a> {
     environment: &'a Environment,
     /// Where the files would be, if there is no such folder.
     no_folder: Option<&'a Path>,
-    key_files: KeyFiles<'a>,
+    named_files: NamedFiles<'a>,
     config: Config,
     /// Of the files, in order.
     problems: Problems,
@@ -122,7 +123,7 @@ impl<'a> Assembly<'a> {
         Self {
             environment,
             no_folder: None,
-            key_files: KeyFiles { read, seen: Vec::new() },
+            named_files: NamedFiles { read, seen: Vec::new() },
             config: Config::default(),
             problems: Problems::default(),
             of_environment: Report::new(Origin::Environment),
@@ -171,7 +172,7 @@ impl<'a> Assembly<'a> {
             entry.missing("routes", &At::Root, "write a list of routes", report);
         }
         let raw = entry.fields;
-        upstreams.read(raw.upstreams.unwrap_or_default(), &mut self.key_files, report);
+        upstreams.read(raw.upstreams.unwrap_or_default(), &mut self.named_files, report);
         let mut routes = Routes::new(upstreams);
         if let Some(list) = raw.routes {
             routes.read(list, report);
@@ -235,7 +236,7 @@ impl<'a> Assembly<'a> {
                     entry.missing("keys", &At::Root, hint, &mut report);
                 }
                 let list = entry.fields.keys.unwrap_or_default();
-                keys.read(list, &mut self.key_files, &mut report);
+                keys.read(list, &mut self.named_files, &mut report);
             }
             self.problems.append(report.finish(Some(text)));
         }
@@ -246,7 +247,7 @@ impl<'a> Assembly<'a> {
     fn finish(mut self) -> (Config, Problems) {
         self.problems.append(self.of_environment.finish(None));
         self.problems.append(self.of_command_line.finish(None));
-        self.config.watched = self.key_files.seen;
+        self.config.watched = self.named_files.seen;
         self.config.watched.sort();
         self.config.watched.dedup();
         (self.config, self.problems)

@@ -21,7 +21,9 @@ mod legacy;
 mod load;
 mod locate;
 mod models;
+mod named_files;
 mod networks;
+mod node_tls;
 mod nodes;
 mod paths;
 mod places;
@@ -47,13 +49,15 @@ pub use environment::Environment;
 pub use givens::SERVER_FILE;
 pub use keys::check_key;
 pub use load::{KEYS_FILE, ROUTES_FILE, Source, Texts, load, parse};
+pub use named_files::ReadFile;
 pub use networks::Networks;
+pub use node_tls::NodeTls;
 pub use places::Places;
 pub use problem::{Location, Origin, Problem, Problems};
 pub use report::nearest;
 pub use setting_values::{CorsOrigins, LogFormat, MetricsKey, OnStoreError, RedisUrl, StoreKind};
 pub use settings::{SETTINGS, Setting, Settings, SettingsArgs, settings_table};
-pub use upstreams::{ReadFile, with_defaults};
+pub use upstreams::with_defaults;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -79,7 +83,7 @@ pub struct Config {
     pub default_upstream: Option<usize>,
     /// Every key that opens the gateway; names and hashes are unique.
     pub keys: Vec<KeyConfig>,
-    /// Files whose change means a reload, besides `routes.yaml` and `keys.yaml` (each `key_file`).
+    /// Files whose change means a reload, besides `routes.yaml` and `keys.yaml` (each `key_file`, each `ca_file`).
     pub watched: Vec<PathBuf>,
     /// Things an operator should know that are no errors, free of config text that may be secret.
     pub warnings: Vec<String>,
@@ -108,6 +112,8 @@ pub struct UpstreamConfig {
     pub kind: Kind,
     /// Where they are.
     pub nodes: Nodes,
+    /// What makes them the right ones, where TLS is spoken to them.
+    pub tls: NodeTls,
     /// What we present to each; none: no key is sent.
     pub credential: Option<Credential>,
     /// What it serves, where the file says so; else it is learnt from each node's `/v1/models`.

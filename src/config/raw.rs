@@ -86,6 +86,9 @@ pub(super) struct RawUpstream {
     pub(super) key_header: Option<String>,
     /// What stands before the key. Default: `Bearer` and a space.
     pub(super) key_prefix: Option<String>,
+    /// How `https` nodes are known to be the right ones. Default: by the setting `ca_file`, or the system's authorities, and each
+    /// node's host.
+    pub(super) tls: Option<RawTls>,
     /// What it serves. Without it: what each node's /v1/models says.
     #[schemars(with = "Option<Vec<forms::Text>>", length(min = 1))]
     pub(super) models: Option<Vec<Value>>,
@@ -119,6 +122,18 @@ pub(super) struct RawUpstream {
     /// below, which unloads a model at once or never. Default: none.
     #[schemars(with = "Option<Vec<forms::LoadOption>>")]
     pub(super) load_options: Option<Vec<Value>>,
+}
+
+/// How `https` nodes are known to be the right ones.
+#[derive(Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `ca_file` or `server_name`")]
+#[schemars(rename = "Tls")]
+pub(super) struct RawTls {
+    /// A PEM file of the authorities that certify them, instead of all others. Relative to this folder. Live: a change takes effect
+    /// within a second.
+    pub(super) ca_file: Option<String>,
+    /// The name that they are asked for (SNI) and that their certificates must have: `gpu.internal`. Default: each node's host.
+    pub(super) server_name: Option<String>,
 }
 
 /// How long a node is waited for.

@@ -1,7 +1,6 @@
 //! Upstreams: those that a file names, and those that the short form implies.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
 use http::HeaderName;
 use http::header::AUTHORIZATION;
@@ -9,40 +8,18 @@ use serde_yaml::{Mapping, Value};
 
 use super::address::quotable;
 use super::defaults::LOAD_OPTIONS;
+use super::named_files::NamedFiles;
 use super::raw::{RawTimeouts, RawUpstream};
 use super::report::{At, Fault, Place, Report, did_you_mean, nearest};
 use super::typed::{Entry, texts, typed};
 use super::{
-    Balance, Credential, Declared, Kind, NodeUrl, Nodes, Timeouts, UpstreamConfig, defaults, files,
-    health, models, nodes, values,
+    Balance, Credential, Declared, Kind, NodeTls, NodeUrl, Nodes, Timeouts, UpstreamConfig,
+    defaults, health, models, node_tls, nodes, values,
 };
 use crate::names::UpstreamName;
 
 /// What else a name may hold. No `:`, as `upstream:model` picks an upstream.
 const NAME_CHARACTERS: &str = "._-";
-
-/// What reads a `key_file`, given the path as written.
-pub type ReadFile<'a> = dyn Fn(&Path) -> std::io::Result<Vec<u8>> + 'a;
-
-/// Reads files that hold keys, and remembers them.
-pub(super) struct KeyFiles<'a> {
-    pub(super) read: &'a ReadFile<'a>,
-    /// As written, also those that could not be read.
-    pub(super) seen: Vec<PathBuf>,
-}
-
-impl KeyFiles<'_> {
-    /// The key in the file at `path`, without the line end that editors add.
-    pub(super) fn key(&mut self, path: &str) -> Result<String, Fault> {
-        let path = Path::new(path);
-        self.seen.push(path.to_owned());
-        let bytes = (self.read)(path)
-            .map_err(|error| files::describe(&error, defaults::KEY_FILE_BYTES_MAX))?;
-        let text = String::from_utf8(bytes).map_err(|_| "the file is not a UTF-8 text")?;
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
-    }
-}
 
 /// What makes short-form routes share an upstream: the node, and what is sent to it as a key.
 type Implied = (NodeUrl, Option<(HeaderName, Vec<u8>)>);
@@ -61,7 +38,7 @@ pub(super) struct Upstreams {
 
 impl Upstreams {
     /// Reads `upstreams` of a file.
-    pub(super) fn read(&mut self, map: Mapping, files: &mut KeyFiles<'_>, report: &mut Report) {
+    pub(super) fn read(&mut self, map: Mapping, files: &mut NamedFiles<'_>, report: &mut Report) {
         let at = At::Root.key("upstreams");
         for (key, mut value) in map {
             let Value::String(name) = key else { continue };
@@ -144,6 +121,7 @@ pub fn with_defaults(name: UpstreamName, kind: Kind, nodes: Nodes) -> UpstreamCo
         name,
         kind,
         nodes,
+        tls: NodeTls::default(),
         credential: None,
         models: None,
         balance: Balance::default(),
@@ -170,10 +148,11 @@ fn upstream(
     name: &str,
     mut entry: Entry<RawUpstream>,
     at: &At<'_>,
-    (files, report): (&mut KeyFiles<'_>, &mut Report),
+    (files, report): (&mut NamedFiles<'_>, &mut Report),
 ) -> Option<UpstreamConfig> {
     let credential = credential_of(&entry.fields, at, files, report);
     let nodes = nodes::read(&mut entry, at, report);
+    let tls = node_tls::read(entry.fields.tls.take(), nodes.as_ref(), at, (files, report));
     let kind = kind_of(&entry, at, report);
     let health = health::read(&mut entry, kind, at, report);
     let load_options = load_options(&mut entry, kind, at, report);
@@ -211,6 +190,7 @@ fn upstream(
         report.take(&at.key("retry").key("attempts"), &whole.0.to_string(), attempts)
     });
     Some(UpstreamConfig {
+        tls,
         credential,
         models,
         balance,
@@ -295,7 +275,7 @@ fn timeouts(raw: RawTimeouts, at: &At<'_>, report: &mut Report) -> Timeouts {
 fn credential_of(
     raw: &RawUpstream,
     at: &At<'_>,
-    files: &mut KeyFiles<'_>,
+    files: &mut NamedFiles<'_>,
     report: &mut Report,
 ) -> Option<Credential> {
     let from_file;

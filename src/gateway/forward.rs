@@ -104,7 +104,7 @@ pub(super) async fn peer(
         }
     };
     ctx.node_address = Some(address);
-    let mut peer = client::peer(node, address);
+    let mut peer = client::peer(upstream, node, address);
     // What must not be sent twice cannot be sent on a connection that may be closed.
     if ctx.met_stale || !forward.repeatable {
         // Connections are pooled by this key, too.

@@ -1,9 +1,11 @@
 //! Requests of our own to nodes, on Pingora's connector: the same TLS and the same keep-alive as traffic.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, header};
+use pingora::ErrorType;
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_core::connectors::ConnectorOptions;
@@ -71,6 +73,9 @@ pub enum Unanswered {
     /// No connection.
     #[error("cannot connect")]
     NoConnection,
+    /// It is not the one that it should be, or speaks no TLS.
+    #[error("the TLS handshake failed")]
+    NotCertified,
     /// The connection broke, or what came is no HTTP.
     #[error("the connection broke")]
     Broken,
@@ -119,7 +124,7 @@ impl Client {
         let asked = async {
             let address = node.addresses.current().await.map_err(|_| Unanswered::NoAddress)?;
             at = Some(address);
-            let mut peer = peer(node, address);
+            let mut peer = peer(upstream, node, address);
             peer.options.connection_timeout = Some(upstream.timeouts.connect);
             peer.options.total_connection_timeout = Some(upstream.timeouts.connect);
             peer.options.idle_timeout = Some(node.idle.limit(upstream.keepalive_idle));
@@ -130,11 +135,11 @@ impl Client {
             self.exchange(&peer, head.ok_or(Unanswered::Broken)?, question.body.clone()).await
         };
         let answer = tokio::time::timeout(limit, asked).await.unwrap_or(Err(Unanswered::TimedOut));
-        node.reached(!matches!(
-            answer,
-            Err(Unanswered::NoAddress | Unanswered::NoConnection | Unanswered::TimedOut)
-        ));
-        if let (Err(Unanswered::NoConnection), Some(address)) = (&answer, at) {
+        let no_connection =
+            matches!(answer, Err(Unanswered::NoConnection | Unanswered::NotCertified));
+        let not_reached = matches!(answer, Err(Unanswered::NoAddress | Unanswered::TimedOut));
+        node.reached(!no_connection && !not_reached);
+        if let (true, Some(address)) = (no_connection, at) {
             node.addresses.connect_failed(address);
         }
         answer
@@ -147,7 +152,10 @@ impl Client {
         question: Option<Bytes>,
     ) -> Result<Answer, Unanswered> {
         let connected = self.connector.get_http_session(peer).await;
-        let (mut session, _) = connected.map_err(|_| Unanswered::NoConnection)?;
+        let (mut session, _) = connected.map_err(|error| match error.etype() {
+            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => Unanswered::NotCertified,
+            _ => Unanswered::NoConnection,
+        })?;
         let broken = |_| Unanswered::Broken;
         session.write_request_header(Box::new(head)).await.map_err(broken)?;
         if let Some(question) = question {
@@ -171,10 +179,18 @@ impl Client {
     }
 }
 
-/// How to connect to `node`, for our own requests and for traffic.
-pub fn peer(node: &Node, address: std::net::SocketAddr) -> HttpPeer {
-    let name = if node.url.tls { node.url.host.clone() } else { String::new() };
-    HttpPeer::new(address, node.url.tls, name)
+/// How to connect to `node` of `upstream`, for our own requests and for traffic.
+pub fn peer(upstream: &Upstream, node: &Node, address: SocketAddr) -> HttpPeer {
+    if !node.url.tls {
+        return HttpPeer::new(address, false, String::new());
+    }
+    let mut peer = HttpPeer::new(address, true, upstream.server_name_of(node).to_owned());
+    if let Some(authorities) = &upstream.tls.authorities {
+        peer.options.ca = Some(authorities.certificates.clone());
+        // Pingora's pool does not look at who was trusted: nobody shall ride on a connection that another one trusts.
+        peer.group_key = authorities.mark();
+    }
+    peer
 }
 
 fn request(

@@ -31,7 +31,7 @@ use http::{HeaderName, Method};
 
 use crate::config::defaults::NODES_MAX;
 use crate::config::{
-    Balance, Credential, HealthConfig, Kind, NodeUrl, Nodes, Timeouts, UpstreamConfig,
+    Balance, Credential, HealthConfig, Kind, NodeTls, NodeUrl, Nodes, Timeouts, UpstreamConfig,
 };
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::names::{NodeId, UpstreamName};
@@ -53,6 +53,8 @@ pub struct Upstream {
     pub name: UpstreamName,
     /// What may be assumed of its nodes.
     pub kind: Kind,
+    /// What makes them the right ones, where TLS is spoken to them.
+    pub tls: NodeTls,
     /// What we present to them.
     pub credential: Option<Credential>,
     /// Which of them gets a request.
@@ -107,6 +109,7 @@ impl Upstream {
         Self {
             name: config.name.clone(),
             kind: config.kind,
+            tls: config.tls.clone(),
             credential: config.credential.clone(),
             balance: config.balance,
             max_queue: config.max_queue,
@@ -260,6 +263,11 @@ impl Upstream {
             None if self.kind == Kind::Ollama => Cow::Borrowed(OLLAMA_MODELS),
             None => Cow::Owned(node.path_for("/v1/models")),
         }
+    }
+
+    /// The name that `node`'s certificate must have, where TLS is spoken to it.
+    pub fn server_name_of<'a>(&'a self, node: &'a Node) -> &'a str {
+        self.tls.server_name.as_ref().unwrap_or(&node.url.host)
     }
 
     /// The URL whose name stands for them, where they are not listed.

@@ -98,7 +98,7 @@ async fn ask(One { config, upstream, node }: One<'_>, client: &Client) -> State 
     let (list, health) = tokio::join!(list, health);
     let took = started.elapsed().as_millis();
     let mut warnings = Vec::new();
-    let said = listed((upstream, &path), list).and_then(|models| {
+    let said = listed((upstream, &node, &path), list).and_then(|models| {
         if let Some((path, answer)) = health {
             healthy(upstream.kind, &path, answer)?;
         }
@@ -113,11 +113,16 @@ async fn ask(One { config, upstream, node }: One<'_>, client: &Client) -> State 
 
 /// The models that a node lists; none where nothing says that it must have a list.
 fn listed(
-    (upstream, path): (&Upstream, &str),
+    (upstream, node, path): (&Upstream, &Node, &str),
     answer: Result<Answer, Unanswered>,
 ) -> Result<Option<Vec<String>>, String> {
-    let answer =
-        answer.map_err(|why| format!("{why}; is it running, and can it be reached from here?"))?;
+    let answer = answer.map_err(|why| match why {
+        Unanswered::NotCertified => format!(
+            "{why}; is it for `{}`, by an authority of `tls.ca_file` or of the setting `ca_file`?",
+            upstream.server_name_of(node)
+        ),
+        _ => format!("{why}; is it running, and can it be reached from here?"),
+    })?;
     let status = answer.status;
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

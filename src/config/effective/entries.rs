@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::super::{
-    Balance, Credential, Day, HealthConfig, KeyConfig, KeyLimits, Kind, Nodes, RouteConfig, Target,
-    Timeouts, UpstreamConfig, legacy, presets,
+    Balance, Credential, Day, HealthConfig, KeyConfig, KeyLimits, Kind, NodeTls, Nodes,
+    RouteConfig, Target, Timeouts, UpstreamConfig, legacy, presets,
 };
 use super::rows::{Entry, From, Rows};
 
@@ -26,6 +26,7 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
         name,
         kind,
         nodes,
+        tls,
         credential,
         models,
         balance,
@@ -46,6 +47,9 @@ pub(super) fn upstream(upstream: &UpstreamConfig, rows: &mut Rows<'_>) {
     match nodes {
         Nodes::Listed(urls) => rows.brought(entry, "nodes", list(urls)),
         Nodes::Dns(url) => rows.brought(entry, "dns", url.to_string()),
+    }
+    if nodes.have_tls() {
+        trusted(tls, entry, rows);
     }
     presented(credential.as_ref(), entry, rows);
     let models = models.as_ref().map(|models| list(models));
@@ -89,6 +93,15 @@ fn waited(timeouts: &Timeouts, entry: &Entry, rows: &mut Rows<'_>) {
     rows.value(entry, "timeouts.first_byte", wait(*first_byte));
     rows.value(entry, "timeouts.idle", wait(*idle));
     rows.value(entry, "timeouts.total", total.map_or_else(|| "none".to_owned(), wait));
+}
+
+/// What makes an https node the right one.
+fn trusted(tls: &NodeTls, entry: &Entry, rows: &mut Rows<'_>) {
+    let NodeTls { authorities, server_name } = tls;
+    let file = authorities.as_ref().map(|authorities| authorities.file.clone());
+    rows.value(entry, "tls.ca_file", file.unwrap_or_else(|| "the setting ca_file".to_owned()));
+    let name = server_name.clone().unwrap_or_else(|| "each node's host".to_owned());
+    rows.value(entry, "tls.server_name", name);
 }
 
 /// What a node is shown.

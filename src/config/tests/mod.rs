@@ -5,6 +5,7 @@ mod environment;
 mod health;
 mod keys;
 mod models;
+mod node_tls;
 mod nodes;
 mod properties;
 mod routes;
@@ -32,7 +33,7 @@ fn env(variables: &[(&str, &str)]) -> Environment {
     variables.iter().copied().collect()
 }
 
-/// A `key_file` of any name is not there.
+/// A file of any name is not there.
 fn no_files(_: &Path) -> io::Result<Vec<u8>> {
     Err(io::ErrorKind::NotFound.into())
 }

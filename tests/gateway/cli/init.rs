@@ -11,6 +11,7 @@ use super::{folder, sluice};
 use crate::services::process::{Port, Process};
 use crate::support::gateway::written;
 use crate::support::node;
+use crate::support::tls::Authority;
 
 /// Every file that is written, and who may read it.
 const FILES: [(&str, u32); 6] = [
@@ -125,6 +126,7 @@ fn commented(text: &str) -> impl Iterator<Item = (&str, String)> {
 fn what_stands_in_comments_of_the_shipped_routes_works_too() {
     let text = written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config/routes.yaml"));
     let environment = Environment::from_iter([("VLLM_API_KEY", "k")]);
+    let authority = Authority::new().pem;
     let mut fields = Vec::new();
     for (line, uncovered) in commented(&text) {
         fields.push(uncovered.trim().split_once(':').unwrap().0.to_owned());
@@ -132,11 +134,18 @@ fn what_stands_in_comments_of_the_shipped_routes_works_too() {
         if uncovered.trim().starts_with("dns:") {
             routes = routes.replacen("    nodes:", "    x-nodes:", 1);
         }
+        if uncovered.trim().starts_with("tls:") {
+            routes = routes.replacen("[http://vllm", "[https://vllm", 1);
+        }
         let texts = Texts { routes: Some(&routes), keys: None };
-        let read = parse(texts, &environment, None, &|_: &Path| Ok(b"key".to_vec()));
+        let read = parse(texts, &environment, None, &|path: &Path| {
+            Ok(if path.ends_with("ca.pem") { authority.clone() } else { "key".to_owned() }.into())
+        });
         assert!(read.is_ok(), "{line}: {}", read.unwrap_err());
     }
-    for field in ["dns", "key", "models", "balance", "health", "timeouts", "retry", "fallbacks"] {
+    for field in
+        ["dns", "key", "tls", "models", "balance", "health", "timeouts", "retry", "fallbacks"]
+    {
         assert!(fields.iter().any(|found| found == field), "{field} is not shown");
     }
 }

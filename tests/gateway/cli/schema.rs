@@ -115,6 +115,9 @@ const BAD_UPSTREAMS: &[&str] = &[
     "nodes: ['http://h'], timeouts: {read: 5s}",
     "nodes: ['http://h'], keepalive_idle: long",
     "nodes: ['http://h'], node: 'http://h'",
+    "nodes: ['https://h'], tls: ca.pem",
+    "nodes: ['https://h'], tls: {ca_file: [ca.pem]}",
+    "nodes: ['https://h'], tls: {sni: h}",
 ];
 
 #[test]
@@ -136,7 +139,8 @@ fn a_schema_takes_what_the_gateway_takes() {
         "nodes: ['http://h'], health: off",
         "nodes: ['http://h'], health: false",
         "nodes: ['http://h'], health: {path: /h, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: '${N}', x-why: 1}",
-        "kind: openai, nodes: ['http://h'], health: {}",
+        "kind: openai, nodes: ['http://h'], health: {}, tls: ~",
+        "nodes: ['https://h'], tls: {server_name: '${N}.internal', ca_file: ~, x-why: 1}",
     ];
     let keys: &[&str] = &[
         "name: a, key: k, x-b: 1",

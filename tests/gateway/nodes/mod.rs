@@ -2,6 +2,7 @@
 
 mod admin;
 mod affinity;
+mod certified;
 mod failing;
 mod fallbacks;
 mod fleet;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +16,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 pub(crate) struct Tls {
     pub(crate) port: u16,
     dir: tempfile::TempDir,
+    /// Of each connection that was agreed on: the name that the client asked for.
+    asked_for: Arc<Mutex<Vec<Option<String>>>>,
     _task: JoinSet<()>,
 }
 
@@ -34,21 +36,30 @@ impl Tls {
         let acceptor = TlsAcceptor::from(Arc::new(certified));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let asked_for = Arc::<Mutex<Vec<_>>>::default();
+        let names = asked_for.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let accepting = acceptor.accept(stream);
+                let (accepting, names) = (acceptor.accept(stream), names.clone());
                 connections.spawn(async move {
                     // A client that does not trust the authority leaves here.
                     let Ok(mut client) = accepting.await else { return };
+                    let name = client.get_ref().1.server_name().map(str::to_owned);
+                    names.lock().unwrap().push(name);
                     let mut plain = TcpStream::connect(node).await.unwrap();
                     let _either_left = tokio::io::copy_bidirectional(&mut client, &mut plain).await;
                 });
             }
         });
-        Self { port, dir, _task: task }
+        Self { port, dir, asked_for, _task: task }
+    }
+
+    /// The names that clients asked for, one of each connection that was agreed on.
+    pub(crate) fn asked_for(&self) -> Vec<Option<String>> {
+        self.asked_for.lock().unwrap().clone()
     }
 
     /// The authority's certificate.
