@@ -45,12 +45,10 @@ struct Lane {
 impl Clients {
     pub(crate) fn start(gateway: &Gateway, dice: &mut Dice, seen: &Arc<Seen>) -> Self {
         let (mut lanes, stop) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
-        let kept = reqwest::Client::builder().pool_idle_timeout(IDLE).build();
-        let client = kept.unwrap_or_default();
         for _ in 0..LANES {
             let mut lane = Lane {
                 address: gateway.address,
-                client: client.clone(),
+                client: client(),
                 dice: dice.child(),
                 seen: seen.clone(),
             };
@@ -69,6 +67,11 @@ impl Clients {
         self.stop.store(true, Ordering::Relaxed);
         while self.lanes.join_next().await.is_some() {}
     }
+}
+
+/// With connections of its own.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().pool_idle_timeout(IDLE).build().unwrap_or_default()
 }
 
 impl Lane {
@@ -117,7 +120,13 @@ impl Lane {
         }
         let torn = self.seen.was_torn(&asked.mark);
         match asked.judge((status, events), (&body, cut), torn) {
-            Ok(outcome) => self.seen.count(outcome),
+            Ok(outcome) => {
+                self.seen.count(outcome);
+                if outcome == Outcome::BrokenStream {
+                    // The gateway may close the connection of a stream that it had to end itself, and its head could not say so.
+                    self.client = client();
+                }
+            }
             Err(wrong) => self.seen.wrong(wrong),
         }
     }
