@@ -14,6 +14,7 @@ use super::limits::Limits;
 use super::reply::Stop;
 use crate::listener::Link;
 use crate::refusal::Refusal;
+use crate::wire::chunked::Broken;
 
 /// How far the body was read: whether the connection can carry another request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +84,11 @@ async fn read(
         *progress = Progress::Whole;
         return Ok(None);
     }
-    if is_chunked(session) {
-        // Pingora's parser is lax about the line of a chunk's size: what follows such a body is nobody's request.
-        session.set_keepalive(None);
-    }
     if is_encoded(session) {
         return Err(Refusal::EncodedBody.into());
+    }
+    if link.is_some_and(Link::is_broken) {
+        return Err(unframed(progress));
     }
     let (limit, since) = (allowance.bytes, Instant::now());
     let announced = announced_length(session);
@@ -101,7 +101,7 @@ async fn read(
         let piece = match session.read_request_body().await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
-            Err(error) => return Err(unreadable(error, progress)),
+            Err(error) => return Err(unreadable(error, link, progress)),
         };
         if let Some(link) = link {
             link.body_came(piece.len());
@@ -127,8 +127,12 @@ async fn read(
             joined.extend_from_slice(&piece);
         }
     }
-    *progress = Progress::Whole;
     let bytes = if joined.is_empty() { first } else { joined.freeze() };
+    // Pingora's parser is lax about chunks: a body is what the one below it has read to the same end.
+    if is_chunked(session) && !link.is_some_and(|link| link.has_chunks_of(bytes.len())) {
+        return Err(unframed(progress));
+    }
+    *progress = Progress::Whole;
     Ok(Some(allowance.share.hold(bytes)))
 }
 
@@ -162,14 +166,23 @@ async fn invite(session: &mut Session) -> Result<(), Stop> {
 }
 
 /// What a failed read means: a slow client, one that left, or one that sent no HTTP.
-fn unreadable(error: Box<pingora::Error>, progress: &mut Progress) -> Stop {
-    *progress = Progress::Broken;
+fn unreadable(error: Box<pingora::Error>, link: Option<&Link>, progress: &mut Progress) -> Stop {
     match error.etype() {
-        ErrorType::ReadTimedout => Refusal::ClientTooSlow.into(),
+        _ if link.is_some_and(Link::is_broken) => unframed(progress),
+        ErrorType::ReadTimedout => {
+            *progress = Progress::Broken;
+            Refusal::ClientTooSlow.into()
+        }
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::H2Error => {
+            *progress = Progress::Broken;
             Stop::Fail(error.into_down())
         }
-        _ => Refusal::malformed("invalid_framing", "The request body is not framed as HTTP says.")
-            .into(),
+        _ => unframed(progress),
     }
+}
+
+/// What came is no body: nothing that follows it is believed.
+fn unframed(progress: &mut Progress) -> Stop {
+    *progress = Progress::Broken;
+    Refusal::from(Broken).into()
 }

@@ -74,6 +74,11 @@ impl Farewell {
         Self { step, alarm: Box::pin(tokio::time::sleep(LINGER)) }
     }
 
+    /// Of a client that was told already, and may still send.
+    pub(super) fn of_told() -> Self {
+        Self { step: Step::Shut(true), ..Self::new(None) }
+    }
+
     pub(super) fn poll<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -26,6 +26,10 @@ pub struct Link {
     answered: AtomicU32,
     given_up: AtomicU32,
     cut: AtomicBool,
+    /// Bytes of the request's body and one more, once it has come whole in chunks.
+    chunks: AtomicU64,
+    /// What came in chunks is no body.
+    broken: AtomicBool,
 }
 
 impl Link {
@@ -91,6 +95,31 @@ impl Link {
         }
     }
 
+    /// A body has come in chunks, whole, with so many bytes.
+    pub(super) fn chunks_came(&self, bytes: u64) {
+        self.chunks.store(bytes.saturating_add(1), Relaxed);
+    }
+
+    /// What came in chunks is no body. Nothing that follows on the connection is a request.
+    pub(super) fn chunks_broke(&self) {
+        self.broken.store(true, Relaxed);
+    }
+
+    /// Another head is waited for.
+    pub(super) fn forget_chunks(&self) {
+        self.chunks.store(0, Relaxed);
+    }
+
+    /// What came in chunks is no body.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
+    /// The request's body has come in chunks, whole, and has so many bytes.
+    pub fn has_chunks_of(&self, bytes: usize) -> bool {
+        !self.is_broken() && self.chunks.load(Relaxed) == (bytes as u64).saturating_add(1)
+    }
+
     /// Bytes that its requests account for, with their heads as large as they may be.
     pub(super) fn accounted(&self) -> u64 {
         self.accounted.load(Relaxed)
@@ -116,6 +145,19 @@ mod tests {
         assert_eq!(link.awaited_head(), Some(2));
         link.request_ends(false);
         assert_eq!(link.awaited_head(), Some(2), "one that never began ends nothing");
+    }
+
+    #[test]
+    fn a_body_in_chunks_is_one_once_it_has_come_whole() {
+        let link = Link::new(false);
+        assert!(!link.has_chunks_of(0), "none has come");
+        link.chunks_came(0);
+        assert!(link.has_chunks_of(0) && !link.has_chunks_of(1));
+        link.forget_chunks();
+        assert!(!link.has_chunks_of(0));
+        link.chunks_came(13);
+        link.chunks_broke();
+        assert!(link.is_broken() && !link.has_chunks_of(13));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! a stream of our own ([`stream`]), since Pingora has no bound on a head but 1 MiB, and no clock but one for each read.
 
 mod broken;
+mod framing;
 mod http2;
 mod link;
 mod places;

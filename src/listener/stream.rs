@@ -21,9 +21,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::Listener;
 use super::broken::{self, Farewell};
+use super::framing::Framing;
 use super::link::Link;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
+use crate::wire::chunked::Broken;
 use crate::wire::raw_head::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
@@ -64,6 +66,8 @@ pub(super) struct ClientStream<S> {
     carried: Option<Arc<ProxyDigest>>,
     tls: Option<Arc<SslDigest>>,
     head: Head,
+    /// Of HTTP/1: the request that is read.
+    framing: Framing,
     /// Bytes that came, of HTTP/2, and that were sent.
     came: u64,
     sent: u64,
@@ -77,7 +81,6 @@ pub(super) struct ClientStream<S> {
 struct Head {
     turn: u32,
     bytes: usize,
-    lines: usize,
     /// Rings when it takes too long: from the first byte on, of the first one from the connection on.
     alarm: Option<Pin<Box<Sleep>>>,
     /// Until when it must be whole.
@@ -116,6 +119,7 @@ impl<S: Transport> ClientStream<S> {
             link,
             tls,
             head: Head { until: Some(Instant::now() + header_timeout), ..Head::default() },
+            framing: Framing::default(),
             came: 0,
             sent: 0,
             header_timeout,
@@ -158,8 +162,14 @@ impl<S: Transport> ClientStream<S> {
         if self.head.turn != turn {
             let alarm = self.head.alarm.take();
             self.head = Head { turn, alarm, ..Head::default() };
+            self.framing = Framing::default();
+            self.link.forget_chunks();
         }
         let http2 = self.link.is_http2();
+        if self.link.is_broken() {
+            self.head.refusal = Some(Broken.into());
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         if self.head.bytes >= HEAD_BYTES_MAX && !http2 {
             self.head.refusal = Some(Refusal::HeadTooLarge);
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -171,7 +181,9 @@ impl<S: Transport> ClientStream<S> {
                 self.head.until = Some(Instant::now() + self.header_timeout);
             }
             self.head.bytes += came;
-            self.head.lines += memchr::memchr_iter(b'\n', &buffer.filled()[before..]).count();
+            if !http2 {
+                self.framing.push(&buffer.filled()[before..], &self.link);
+            }
             return Poll::Ready(read);
         }
         let Some(until) = self.head.until else { return Poll::Pending };
@@ -187,6 +199,27 @@ impl<S: Transport> ClientStream<S> {
         }
         self.head.refusal = (self.head.bytes > 0 && !http2).then_some(Refusal::HeadTooSlow);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Reads bytes of a body: in chunks that are none, nothing more of it.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if !self.link.is_broken() {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+            if !self.framing.is_chunked() {
+                return Poll::Ready(Ok(()));
+            }
+            self.framing.push(&buffer.filled()[before..], &self.link);
+        }
+        if self.link.is_broken() {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// True where a client of HTTP/2 sends more than it has a reason to: floods of settings, pings, empty frames.
@@ -219,7 +252,7 @@ impl<S: Transport> AsyncRead for ClientStream<S> {
         if !this.link.is_http2() {
             return match this.link.awaited_head() {
                 Some(turn) => this.poll_head(turn, cx, buffer),
-                None => Pin::new(&mut this.io).poll_read(cx, buffer),
+                None => this.poll_body(cx, buffer),
             };
         }
         if this.link.is_cut() || this.is_flooded() {
@@ -243,7 +276,7 @@ impl<S: Transport> AsyncWrite for ClientStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.is_refusal() {
-            let refusal = match this.head.lines > HEADERS_MAX {
+            let refusal = match this.framing.lines() > HEADERS_MAX {
                 true => Refusal::HeadTooLarge,
                 false => broken::of_status(broken::status_of(bytes)),
             };
@@ -278,7 +311,7 @@ impl<S: Transport> AsyncWrite for ClientStream<S> {
         Pin::new(&mut self.get_mut().io).poll_flush(cx)
     }
 
-    /// Not before the client was told what is wrong with its head, if anything is.
+    /// Not before the client was told what is wrong with its head, if anything is, and had time to hear what is with its body.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let farewell = this.farewell.get_or_insert_with(|| {
@@ -287,7 +320,10 @@ impl<S: Transport> AsyncWrite for ClientStream<S> {
                 this.metrics.refused(refusal.code());
                 log::debug!("a head was refused: {}", refusal.code());
             }
-            Farewell::new(refusal.as_ref())
+            match &refusal {
+                None if this.link.is_broken() => Farewell::of_told(),
+                refusal => Farewell::new(refusal.as_ref()),
+            }
         });
         farewell.poll(&mut this.io, cx)
     }

@@ -2,12 +2,14 @@
 
 pub mod address;
 pub mod chats;
+pub mod chunked;
 pub mod events;
 pub mod exposition;
 pub mod field;
 pub mod finish;
 pub mod form;
 pub mod head;
+pub mod head_end;
 pub mod ids;
 pub mod lines;
 pub mod negotiated;

@@ -215,7 +215,7 @@ fn trimmed(mut value: &[u8]) -> &[u8] {
 }
 
 /// A byte of a method or a header's name (RFC 9110, 5.6.2).
-fn is_token(byte: &u8) -> bool {
+pub fn is_token(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
 

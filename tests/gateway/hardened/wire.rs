@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::gateway::{Setup, preset};
+use crate::support::gateway::preset;
 use crate::support::heads::{only_came, sent_up};
 use crate::support::http::{raw, read_until, status};
 use crate::support::scripted::{Peer, Scripted};
@@ -340,20 +340,58 @@ async fn r10_clients_that_leave_and_attack_side_by_side_change_nobody_elses_answ
     assert_eq!(node.seen().len(), 40);
 }
 
+/// A request in chunks, whose connection its client would keep.
+fn in_chunks(line: &str, chunks: &str) -> String {
+    request(line, "transfer-encoding: chunked\r\n", chunks).replace("connection: close\r\n", "")
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn r10_a_connection_is_closed_after_chunks_so_that_nothing_can_hide_behind_them() {
-    let node = Scripted::replying("{}").await;
-    let gateway = Setup::routes(&preset(node.addr)).start().await;
-    let hidden = request("GET /ping", "", "");
-    for size in ["", ";a", " d", "\td", "0"] {
+async fn r10_a_connection_lives_on_after_chunks_however_they_came() {
+    let (node, gateway) = pair().await;
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let chunks = "6;a=b\r\n{\"mode\r\n7\r\nl\":\"m\"}\r\n0\r\nx-a: b\r\n\r\n";
+    let asked = in_chunks(CHAT, chunks);
+    for piece_bytes in [asked.len(), 1, 150, asked.len()] {
         let before = node.seen().len();
-        let attack = request("POST /ping", "transfer-encoding: chunked\r\n", "")
-            .replace("connection: close\r\n", "");
-        let attack = format!("{attack}{size}\r\n\r\n{hidden}");
-        let answer = raw(gateway.addr, attack.as_bytes()).await;
-        assert!(answer.matches("HTTP/1.1 ").count() == 1, "{size:?} got {answer:?}");
-        let seen = node.seen();
-        assert!(seen[before..].iter().all(|came| came.head.starts_with("POST ")), "{seen:?}");
+        for piece in asked.as_bytes().chunks(piece_bytes) {
+            stream.write_all(piece).await.unwrap();
+        }
+        let answer = read_until(&mut stream, "\r\n\r\n{}").await;
+        assert!(status(&answer) == 200 && !answer.contains("connection: close"), "{answer:?}");
+        only_came(&node.seen()[before..], node.addr, (CHAT, ""), BODY);
     }
+    stream.write_all(chat("").as_bytes()).await.unwrap();
+    assert_eq!(status(&read_until(&mut stream, "\r\n\r\n{}").await), 200);
+    assert_eq!(node.seen().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r10_nothing_can_hide_behind_chunks_that_two_programs_count_differently() {
+    let (node, gateway) = pair().await;
+    let hidden = request("GET /ping", "", "");
+    let trailer = format!("0\r\nx-a: {}", "a".repeat(200_000));
+    for chunks in
+        ["", ";a", " d", "\td", "0;a\nb", "0\r\nnonsense", "0\r\nx-a: b\r\n c", trailer.as_str()]
+    {
+        let attack = in_chunks("POST /ping", chunks) + "\r\n\r\n" + &hidden;
+        let (head, rest) = attack.split_at(attack.find("\r\n\r\n").unwrap() + 4);
+        let at_once = raw(gateway.addr, attack.as_bytes()).await;
+        let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+        let invited = head.replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+        stream.write_all(invited.as_bytes()).await.unwrap();
+        read_until(&mut stream, "100 Continue\r\n\r\n").await;
+        let _refused_early = stream.write_all(rest.as_bytes()).await;
+        let mut later = Vec::new();
+        within(stream.read_to_end(&mut later)).await.unwrap();
+        for answer in [at_once, String::from_utf8(later).unwrap()] {
+            assert!(
+                is_refused(&answer, &[400]) && answer.contains("\"invalid_framing\""),
+                "{answer:?}"
+            );
+        }
+    }
+    assert_eq!(node.seen().len(), 0);
+    assert_eq!(gateway.log_lines(16).await.len(), 16);
     victim(&node, &gateway).await;
 }
