@@ -146,6 +146,19 @@ impl Series {
         Ok(Phase::ALL.map(|phase| all.with_label_values(&[phase.label()])))
     }
 
+    fn certificates(&self) -> prometheus::Result<IntCounterVec> {
+        let changes = self.counters(
+            "sluice_tls_certificate_changes_total",
+            "Changes of the files of the listener's certificate, by result: ok, failed.",
+            &["result"],
+        )?;
+        // There from the start: the first change is one that an alert can see.
+        for result in ["ok", "failed"] {
+            changes.with_label_values(&[result]);
+        }
+        Ok(changes)
+    }
+
     fn build_info(&self) -> prometheus::Result<()> {
         let info = Opts::new("sluice_build_info", "Always 1; the version is the label.");
         let info = info.const_label("version", env!("CARGO_PKG_VERSION"));
@@ -176,11 +189,7 @@ impl Metrics {
                 "Changes of the configuration, by result: ok, failed.",
                 &["result"],
             )?,
-            certificates: new.counters(
-                "sluice_tls_certificate_changes_total",
-                "Changes of the files of the listener's certificate, by result: ok, failed.",
-                &["result"],
-            )?,
+            certificates: new.certificates()?,
             connections: new.registered(IntGaugeVec::new(
                 Opts::new("sluice_connections", "Open connections, by listener: public, operators."),
                 &["listener"],

@@ -214,6 +214,26 @@ impl Server {
         self.accepting.end_and_let_idle_ones_be();
     }
 
+    /// Returns when nobody is connected, or, at the latest, when nothing is under way after `idle`: what was idle is closed then.
+    pub async fn last_request(&self, idle: Duration) {
+        tokio::select! {
+            () = self.accepting.places.all_free() => {}
+            () = tokio::time::sleep(idle) => self.drain.finished().await,
+        }
+    }
+
+    /// A request of HTTP/2 has ended when its last frame is handed to its connection, which has yet to write it; and who has an
+    /// answer may ask again meanwhile.
+    async fn drain_to_the_last_frame(&self) {
+        loop {
+            self.drain.finished().await;
+            tokio::time::sleep(LAST_FRAMES).await;
+            if self.drain.is_idle() {
+                return;
+            }
+        }
+    }
+
     /// What writes the access log and the ledger, for whoever can wait until even requests that are cut are noted: until the
     /// runtime is gone. Only the first call gets it.
     pub fn writers(&mut self) -> Option<Writers> {
@@ -227,13 +247,15 @@ impl Server {
         self.drain.begin();
         tokio::time::sleep(delay).await;
         self.accepting.end();
-        let finished = tokio::time::timeout(timeout, self.drain.finished()).await.is_ok();
+        let ended = self.drain_to_the_last_frame();
+        let finished = tokio::time::timeout(timeout + LAST_FRAMES, ended).await.is_ok();
         if !finished {
             self.drain.cut();
             let _told = tokio::time::timeout(LAST_WORDS, self.drain.finished()).await;
         }
-        // A request of HTTP/2 has ended when its last frame is handed to its connection, which has yet to write it.
-        tokio::time::sleep(LAST_FRAMES).await;
+        if !finished {
+            tokio::time::sleep(LAST_FRAMES).await;
+        }
         self.store.flush().await;
         if let Some(sessions) = &self.sessions {
             sessions.store.flush().await;

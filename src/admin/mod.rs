@@ -39,13 +39,14 @@ use status::{Sources, Status};
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What there is, and by which methods.
-const PATHS: [(&str, &str); 12] = [
+const PATHS: [(&str, &str); 13] = [
     ("/", "GET, HEAD"),
     ("/style.css", "GET, HEAD"),
     ("/app.js", "GET, HEAD"),
     ("/icon.svg", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
     ("/livez", "GET, HEAD"),
+    ("/readyz", "GET, HEAD"),
     ("/api/status", "GET, HEAD"),
     ("/api/nodes/drain", "POST"),
     ("/api/nodes/undrain", "POST"),
@@ -105,6 +106,10 @@ impl Admin {
             "/icon.svg" => Answer::asset(&page::ICON),
             "/metrics" => block_in_place(|| self.exposition(request)),
             "/livez" => Answer::new(StatusCode::OK, TEXT, b"ok\n".to_vec()),
+            "/readyz" if self.drain.is_draining() => {
+                Answer::new(StatusCode::SERVICE_UNAVAILABLE, TEXT, b"draining\n".to_vec())
+            }
+            "/readyz" => Answer::new(StatusCode::OK, TEXT, b"ok\n".to_vec()),
             "/api/status" => block_in_place(|| self.let_in(request, |_| self.json())),
             "/api/nodes/drain" => self.let_in(request, |who| self.ordered(request, true, who)),
             "/api/nodes/undrain" => self.let_in(request, |who| self.ordered(request, false, who)),

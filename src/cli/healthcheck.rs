@@ -20,7 +20,8 @@ pub(super) struct Healthcheck {
 pub(super) fn run(asked: &Healthcheck) -> Result<(), Failed> {
     let (settings, _) = asked.boot.resolve()?;
     // Behind TLS the same is asked at the operators' listener: no authority certifies a loopback address.
-    let listen = if settings.tls_cert.is_some() { settings.admin_listen } else { settings.listen };
+    let elsewhere = settings.tls_cert.is_some() && asked.boot.settings.listen.is_none();
+    let listen = if elsewhere { settings.admin_listen } else { settings.listen };
     let address = local::reachable(listen);
     match local::get(address, &asked.path, None, PATIENCE) {
         Ok((200, _)) => Ok(()),

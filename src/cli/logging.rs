@@ -19,6 +19,8 @@ pub(super) fn start(settings: &Settings) {
     builder.filter_module("sluice", settings.log_level);
     // Two that reach for one pooled connection are no error: one of them makes a new one.
     builder.filter_module("pingora_core::connectors", log::LevelFilter::Off);
+    // What it tells is a client's doing, and counted (`sluice_refusals_total`), or a node's, and in the access log.
+    builder.filter_module("pingora_proxy", log::LevelFilter::Off);
     // It writes down the heads that it cannot read, with the keys in them.
     builder.filter_module("pingora_core::apps", log::LevelFilter::Off);
     builder.format(move |out, record| {

@@ -80,7 +80,7 @@ async fn serve_until_end(
     let offered = both([&public, &admin].map(TcpListener::try_clone))?;
     let [listens, operators] = both([&public, &admin].map(TcpListener::local_addr))?;
     let (delay, timeout) = (settings.drain_delay, settings.drain_timeout);
-    let idle = settings.keepalive_timeout;
+    let idle = settings.keepalive_timeout.max(settings.header_timeout);
     let start = Start {
         access_log: access_log(&settings, &source.environment)?,
         public,
@@ -91,9 +91,12 @@ async fn serve_until_end(
     };
     let mut server = Server::start(start)?;
     if let Some(predecessor) = predecessor {
-        predecessor.relieve().await.map_err(|error| {
-            Failed::Runtime(format!("--upgrade: the other gateway serves on: {error}"))
-        })?;
+        if let Err(error) = predecessor.relieve().await {
+            // What it has accepted already may end.
+            stop(server, (Duration::ZERO, timeout), &mut signals).await;
+            let why = format!("--upgrade: the other gateway serves on: {error}");
+            return Err(Failed::Runtime(why));
+        }
         entrance.iter_mut().for_each(Entrance::keep);
     }
     let answers = format!("answers on http://{listens}, operators on http://{operators}");
@@ -116,7 +119,7 @@ async fn serve_until_end(
             notifier.handed_over(process);
             log::info!("process {process} has taken over; what is under way here may end");
             let hurry = tokio::select! {
-                () = last_request(&server, idle) => false,
+                () = server.last_request(idle) => false,
                 hurry = signals.next_stop() => hurry,
             };
             (Duration::ZERO, if hurry { Duration::ZERO } else { timeout })
@@ -208,12 +211,6 @@ async fn until_end(
             Some(_) = chores.join_next(), if !chores.is_empty() => {}
         }
     }
-}
-
-/// Returns when nothing is under way, nor can come: each connection that was idle has had the time for which one is kept.
-async fn last_request(server: &Server, idle: Duration) {
-    tokio::time::sleep(idle).await;
-    server.drain.finished().await;
 }
 
 /// Tells that this process lives, from a task like those of requests: where none of them gets on, nor does it.

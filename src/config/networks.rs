@@ -47,7 +47,10 @@ impl Network {
 
     fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix.parse().ok()?)),
+            Some((address, prefix)) if prefix.bytes().all(|byte| byte.is_ascii_digit()) => {
+                (address, Some(prefix.parse().ok()?))
+            }
+            Some(_) => return None,
             None => (text, None),
         };
         let address: IpAddr = address.parse().ok()?;
@@ -87,7 +90,16 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["10.0.0.0/33", "::/129", "proxy", "10.0.0", "10.0.0.0/", "10.0.0.0/-1", ""] {
+        for text in [
+            "10.0.0.0/33",
+            "::/129",
+            "proxy",
+            "10.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "",
+        ] {
             assert!(Networks::of([text].into_iter()).is_none(), "{text}");
         }
     }

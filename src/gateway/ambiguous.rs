@@ -49,7 +49,7 @@ fn refuse_http2(session: &Session) -> Result<(), Refusal> {
     let Some(host) = named.next().filter(|host| is_host(host)) else {
         return Err(no_host("The Host is no `host[:port]`."));
     };
-    match named.all(|other| other == host) {
+    match named.all(|other| other.eq_ignore_ascii_case(host)) {
         true => Ok(()),
         false => Err(no_host("There must be one Host.")),
     }

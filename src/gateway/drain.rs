@@ -1,6 +1,7 @@
 //! Requests that are under way, and the end of the process waiting for them.
 
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -38,6 +39,16 @@ impl Cut {
             // Whoever could say so is gone.
             Err(_) => pending().await,
         }
+    }
+}
+
+/// [`Cut::due`], begun once and waited for again and again.
+pub(super) type Due = Pin<Box<dyn Future<Output = Box<Error>> + Send + Sync>>;
+
+impl Cut {
+    /// For a wait that is given up and taken up with each piece of an answer: to wait anew would take a lock each time.
+    pub(super) fn begin(mut self) -> Due {
+        Box::pin(async move { self.due().await })
     }
 }
 
@@ -98,11 +109,16 @@ impl Drain {
         self.unseen.clone()
     }
 
+    /// Nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) == 0
+    }
+
     /// Returns when nothing is under way.
     pub async fn finished(&self) {
         loop {
             let idle = self.idle.notified();
-            if self.in_flight.load(Ordering::Acquire) == 0 {
+            if self.is_idle() {
                 return;
             }
             idle.await;

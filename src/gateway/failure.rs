@@ -40,7 +40,8 @@ fn is_framed(head: &ResponseHeader) -> bool {
     let mut encodings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let (length, encoding) = (lengths.next(), encodings.next());
     let once = lengths.next().is_none() && encodings.next().is_none();
-    let digits = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    let digits =
+        |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
     let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     head.status.as_u16() < 600 && once && length.is_none_or(digits) && encoding.is_none_or(chunked)
 }

@@ -48,9 +48,17 @@ impl Gateway {
         session.set_write_timeout(Some(self.limits.write_timeout));
         session.set_total_drain_timeout(Some(self.limits.client_timeout));
         if self.drain.ends_connections() {
-            session.set_keepalive(None);
+            self.end_connection_where_due(session);
         } else if session.get_keepalive().is_some() {
             session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs().max(1)));
+        }
+    }
+
+    /// Where another process serves, or none soon, a connection ends with its request, also one that began before: its client
+    /// is to come again elsewhere.
+    pub(super) fn end_connection_where_due(&self, session: &mut Session) {
+        if self.drain.ends_connections() {
+            session.set_keepalive(None);
         }
     }
 }

@@ -277,6 +277,7 @@ impl ProxyHttp for Gateway {
             self.pass_head(session, response, ctx)?;
         }
         forward::response(response, ctx)?;
+        self.end_connection_where_due(session);
         ctx.own_time.stop();
         Ok(())
     }
@@ -348,6 +349,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) {
         ctx.downstream.remove(session);
+        self.end_connection_where_due(session);
         if let Some(error) = ctx.downstream.broke() {
             self.broke_off(&error, ctx);
         }

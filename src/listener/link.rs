@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use pingora::http::ResponseHeader;
@@ -14,10 +15,18 @@ use crate::wire::raw_head::HEAD_BYTES_MAX;
 /// at once, twice.
 const GIVEN_UP_FREE: u32 = 200;
 
+/// And as many more in a second, as long as the connection lives: people who type, many of them behind one proxy, give up
+/// much of what they ask for.
+const GIVEN_UP_EACH_SECOND: u32 = 20;
+
+/// Bytes of a body that a client may send before it is told that nobody wants it (RFC 9113, 6.9.2).
+const WINDOW_BYTES: u64 = 65_535;
+
 /// Shared by a connection and its requests. Neither waits for the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Link {
     http2: bool,
+    began: Instant,
     /// Odd while a request of HTTP/1 is served, even while a head is waited for. Of HTTP/2: 1 from the first request on.
     turn: AtomicU32,
     /// Bytes that its requests account for, of HTTP/2.
@@ -35,7 +44,17 @@ pub struct Link {
 impl Link {
     /// Of a connection on which nothing was sent yet.
     pub(super) fn new(http2: bool) -> Arc<Self> {
-        Arc::new(Self { http2, ..Self::default() })
+        Arc::new(Self {
+            http2,
+            began: Instant::now(),
+            turn: AtomicU32::new(0),
+            accounted: AtomicU64::new(0),
+            answered: AtomicU32::new(0),
+            given_up: AtomicU32::new(0),
+            cut: AtomicBool::new(false),
+            chunks: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
+        })
     }
 
     /// That of a request's connection.
@@ -58,7 +77,7 @@ impl Link {
     pub fn request_begins(&self) {
         if self.http2 {
             self.turn.store(1, Relaxed);
-            self.accounted.fetch_add(HEAD_BYTES_MAX as u64, Relaxed);
+            self.accounted.fetch_add(HEAD_BYTES_MAX as u64 + WINDOW_BYTES, Relaxed);
         } else {
             self.turn.store(self.turn.load(Relaxed) | 1, Relaxed);
         }
@@ -76,7 +95,7 @@ impl Link {
             return;
         }
         let given_up = self.given_up.fetch_add(1, Relaxed);
-        if given_up >= GIVEN_UP_FREE.saturating_add(self.answered.load(Relaxed)) {
+        if given_up >= self.may_give_up(self.began.elapsed()) {
             self.cut.store(true, Relaxed);
         }
     }
@@ -85,6 +104,13 @@ impl Link {
     pub(super) fn awaited_head(&self) -> Option<u32> {
         let turn = self.turn.load(Relaxed);
         (turn & 1 == 0).then_some(turn)
+    }
+
+    /// How many requests its client may give up while the connection is so old.
+    fn may_give_up(&self, age: Duration) -> u32 {
+        let seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+        let by_time = seconds.saturating_mul(GIVEN_UP_EACH_SECOND);
+        GIVEN_UP_FREE.saturating_add(self.answered.load(Relaxed)).saturating_add(by_time)
     }
 
     /// Bytes of a body came.
@@ -176,5 +202,6 @@ mod tests {
         link.request_begins();
         link.request_ends(true);
         assert!(link.is_cut());
+        assert_eq!(link.may_give_up(Duration::from_secs(60)), GIVEN_UP_FREE + 1 + 1_200);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use prometheus::IntGauge;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Notify;
 
 /// Descriptors for all but clients and their nodes: files, listeners, Redis, operators.
 const DESCRIPTORS_OF_OUR_OWN: u64 = 512;
@@ -20,6 +21,7 @@ pub struct Places {
     max: usize,
     taken: AtomicUsize,
     told: AtomicUsize,
+    none_taken: Notify,
     gauge: IntGauge,
 }
 
@@ -32,7 +34,24 @@ pub(super) struct Telling<'p>(&'p Places);
 impl Places {
     /// For `max` connections; shown by `gauge`.
     pub fn new(max: usize, gauge: IntGauge) -> Arc<Self> {
-        Arc::new(Self { max, taken: AtomicUsize::new(0), told: AtomicUsize::new(0), gauge })
+        Arc::new(Self {
+            max,
+            taken: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
+            none_taken: Notify::new(),
+            gauge,
+        })
+    }
+
+    /// Returns when none is taken.
+    pub async fn all_free(&self) {
+        loop {
+            let freed = self.none_taken.notified();
+            if self.taken.load(Relaxed) == 0 {
+                return;
+            }
+            freed.await;
+        }
     }
 
     /// One of them, if one is free.
@@ -57,8 +76,10 @@ fn add_below(count: &AtomicUsize, max: usize) -> bool {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
         self.0.gauge.dec();
+        if self.0.taken.fetch_sub(1, Relaxed) == 1 {
+            self.0.none_taken.notify_waiters();
+        }
     }
 }
 

@@ -197,7 +197,11 @@ impl<S: Transport> ClientStream<S> {
             }
             alarm.as_mut().reset(until.into());
         }
-        self.head.refusal = (self.head.bytes > 0 && !http2).then_some(Refusal::HeadTooSlow);
+        if self.head.bytes == 0 {
+            // Nobody asked anything: the connection ends as if its client had closed it.
+            return Poll::Ready(Ok(()));
+        }
+        self.head.refusal = (!http2).then_some(Refusal::HeadTooSlow);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use crate::config::certificate;
+use crate::config::certificate::Texts;
 use crate::metrics::Metrics;
 
 /// The names of the protocols, as TLS calls them (RFC 7301).
@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Certificate {
     current: Arc<Current>,
     acceptor: TlsAcceptor,
+    /// What it was made of: the files may be others by the time that they are looked at.
+    first: Arc<Texts>,
 }
 
 #[derive(Debug)]
@@ -37,11 +39,16 @@ impl ResolvesServerCert for Current {
 }
 
 impl Certificate {
-    /// Shows `key`, and what takes its place.
+    /// Shows what is in `texts`, and what takes its place.
     ///
     /// # Errors
-    /// TLS cannot be set up.
-    pub fn new(key: CertifiedKey) -> Result<Arc<Self>, rustls::Error> {
+    /// They are no certificate and its key, or TLS cannot be set up.
+    pub fn new(texts: Texts) -> Result<Arc<Self>, String> {
+        let key = texts.certified()?;
+        Self::showing(key, texts).map_err(|error| error.to_string())
+    }
+
+    fn showing(key: CertifiedKey, texts: Texts) -> Result<Arc<Self>, rustls::Error> {
         let current = Arc::new(Current(ArcSwap::from_pointee(key)));
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -50,7 +57,8 @@ impl Certificate {
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         // A client that comes back needs no whole handshake, and none of our memory.
         config.ticketer = ring::Ticketer::new()?;
-        Ok(Arc::new(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) }))
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Ok(Arc::new(Self { current, acceptor, first: Arc::new(texts) }))
     }
 
     pub(super) fn acceptor(&self) -> &TlsAcceptor {
@@ -67,18 +75,20 @@ pub(super) async fn follow(
 ) {
     let mut turn = tokio::time::interval(LOOK);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut known, mut told) = (certificate::Texts::read(&files).ok(), None);
+    let (mut known, mut told) = (shown.first.clone(), None);
     loop {
         turn.tick().await;
-        let texts = certificate::Texts::read(&files);
-        if texts.as_ref().ok() == known.as_ref() {
+        let there = files.clone();
+        let read = tokio::task::spawn_blocking(move || Texts::read(&there)).await;
+        let Ok(texts) = read else { continue };
+        if texts.as_ref().ok() == Some(&*known) {
             told = None;
             continue;
         }
         match texts.and_then(|texts| texts.certified().map(|key| (texts, key))) {
             Ok((texts, key)) => {
                 shown.current.0.store(Arc::new(key));
-                (known, told) = (Some(texts), None);
+                (known, told) = (Arc::new(texts), None);
                 metrics.certificate_exchanged(true);
                 log::info!("a new certificate is shown to clients");
             }

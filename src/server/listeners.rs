@@ -43,6 +43,8 @@ pub(super) struct Accepting {
     stop: watch::Sender<bool>,
     /// When they are told to stop, they close idle connections, too.
     services: [AbortHandle; 2],
+    /// Of clients.
+    pub(super) places: Arc<Places>,
 }
 
 impl Accepting {
@@ -55,11 +57,11 @@ impl Accepting {
     ) -> Result<Self, CannotStart> {
         let listener = of_clients(settings, &pages.seen.metrics)?;
         listener.follow_certificate(settings, tasks);
-        let (stop, stopping) = watch::channel(false);
+        let (places, (stop, stopping)) = (listener.places.clone(), watch::channel(false));
         let clients = proxy(settings, gateway, (pool, listener));
         let clients = serve(tasks, clients, public, stopping.clone())?;
         let operators = serve(tasks, operators(pages, settings), admin, stopping)?;
-        Ok(Self { stop, services: [clients, operators] })
+        Ok(Self { stop, services: [clients, operators], places })
     }
 
     /// No more are accepted, and idle ones are closed.
@@ -76,12 +78,9 @@ impl Accepting {
 
 /// For clients.
 fn of_clients(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Arc<Listener>, CannotStart> {
-    let files = settings.tls_files();
-    let texts = files.map(|files| Texts::read(&files)).transpose();
-    let key = texts.and_then(|texts| texts.map(|texts| texts.certified()).transpose());
-    let key = key.map_err(CannotStart::Certificate)?;
-    let tls = key.map(Certificate::new).transpose();
-    let tls = tls.map_err(|error| CannotStart::Certificate(error.to_string()))?;
+    let texts = settings.tls_files().map(|files| Texts::read(&files)).transpose();
+    let texts = texts.map_err(CannotStart::Certificate)?;
+    let tls = texts.map(Certificate::new).transpose().map_err(CannotStart::Certificate)?;
     let all = descriptors();
     let max = Some(settings.max_connections).filter(|max| *max > 0).unwrap_or(all);
     Ok(Arc::new(Listener {

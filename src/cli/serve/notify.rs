@@ -56,7 +56,9 @@ impl Notifier {
 
     /// Another process is the one to watch.
     pub(super) fn handed_over(&self, successor: i32) {
-        self.tell(&format!("MAINPID={successor}"));
+        if successor > 0 {
+            self.tell(&format!("MAINPID={successor}"));
+        }
     }
 
     /// Still alive.

@@ -240,9 +240,17 @@ fn r50_what_reads_from_outside_is_fuzzed() {
     let there = there.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let there: BTreeSet<_> = there.map(|name| name.trim_end_matches(".rs").to_owned()).collect();
     assert_eq!(named, there.iter().map(String::as_str).collect());
-    for reader in
-        ["body_head", "config", "target", "stream_end", "ollama", "chunks", "chunked", "form"]
-    {
+    for reader in [
+        "raw_head",
+        "body_head",
+        "config",
+        "target",
+        "stream_end",
+        "ollama",
+        "chunks",
+        "chunked",
+        "form",
+    ] {
         assert!(named.contains(reader), "{reader}");
     }
 }
