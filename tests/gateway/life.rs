@@ -26,6 +26,24 @@ async fn r47_on_sigterm_it_says_so_and_lets_a_stream_end() {
     assert!(TcpStream::connect(serving.addr).await.is_err());
 }
 
+/// Its head has promised to keep the connection. Whoever asks again on it would be cut with the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn r47_a_connection_ends_with_the_stream_that_was_on_it_when_the_process_began_to_stop() {
+    let node = slow(1_000_000).await;
+    let arguments = ["--drain-delay", "0s", "--drain-timeout", "1h"];
+    let mut serving = Serving::before(&node, &arguments).await;
+    let (short, long) = (serving.stream_of(Some(20)).await, serving.stream().await);
+    serving.signal("TERM").await;
+    eventually(|| async { TcpStream::connect(serving.addr).await.is_err() }).await;
+    let rest = rest_of(short).await;
+    assert!(rest.contains("[DONE]") && rest.ends_with("0\r\n\r\n"), "{rest}");
+    // The process is there all the while: it was no end of its own that ended the connection.
+    within(node.wait_until(|counts| counts.running == 1)).await;
+    serving.signal("INT").await;
+    assert_eq!(serving.exit_code().await, Some(0));
+    drop(long);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_process_ends_as_soon_as_it_may_though_connections_are_open() {
     let node = slow(1).await;

@@ -126,8 +126,14 @@ impl Serving {
 
     /// A stream that has begun.
     pub(crate) async fn stream(&self) -> TcpStream {
+        self.stream_of(None).await
+    }
+
+    /// One that has begun, of so many tokens.
+    pub(crate) async fn stream_of(&self, tokens: Option<u32>) -> TcpStream {
         let mut body = chat("m");
         body["stream"] = true.into();
+        body["max_tokens"] = tokens.into();
         let body = body.to_string();
         let request = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {KEY}\r\n\
