@@ -25,8 +25,8 @@ fuzz_target!(|input: (&[u8], usize)| {
             assert!(is_json(&asked.body));
         }
         for body in [
-            r#"{"messages":[{"role":"user"}],"prompt":"","input":"","stream":true,"stream_options":{"include_usage":true}}"#,
-            r#"{"messages":[{"role":"user"}],"prompt":"","input":""}"#,
+            r#"{"messages":[{"role":"user"}],"prompt":"p","input":"i","stream":true,"stream_options":{"include_usage":true}}"#,
+            r#"{"messages":[{"role":"user"}],"prompt":"p","input":"i"}"#,
         ] {
             let shape = request(call, body.as_bytes(), &[]).expect("a request").answer;
             let whole = through(&shape, &[bytes]);
