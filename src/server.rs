@@ -241,7 +241,7 @@ impl Server {
     }
 
     /// Not ready from now on; after `delay` no new connection; done when the last request is, or after `timeout`: clients of
-    /// requests that are under way then are told so, as far as they can be, within [`LAST_WORDS`].
+    /// requests that are under way then are told so, as far as they can be, within two seconds.
     /// True where every request came to its end.
     pub async fn stop(mut self, delay: Duration, timeout: Duration) -> bool {
         self.drain.begin();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{Version, header};
 use pingora::ErrorType;
 use pingora_proxy::Session;
 
@@ -98,10 +98,16 @@ async fn read(
     invite(session).await?;
     let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
     loop {
-        let piece = match session.read_request_body().await {
-            Ok(Some(piece)) => piece,
-            Ok(None) => break,
-            Err(error) => return Err(unreadable(error, link, progress)),
+        // Of HTTP/2 Pingora has no clock here.
+        let next = tokio::time::timeout(allowance.patience, session.read_request_body()).await;
+        let piece = match next {
+            Ok(Ok(Some(piece))) => piece,
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => return Err(unreadable(error, link, progress)),
+            Err(_) => {
+                *progress = Progress::Broken;
+                return Err(Refusal::ClientTooSlow.into());
+            }
         };
         if let Some(link) = link {
             link.body_came(piece.len());
@@ -152,9 +158,11 @@ fn announced_length(session: &Session) -> Option<usize> {
 
 /// Tells a client that waits for it to send its body (RFC 9110, 10.1.1).
 async fn invite(session: &mut Session) -> Result<(), Stop> {
-    let waits = session
-        .get_header(header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    // HTTP/1.0 knows no answer before the answer.
+    let waits = session.req_header().version != Version::HTTP_10
+        && session
+            .get_header(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if waits {
         // Any head written before the body is read turns keep-alive off; this one is no answer.
         session.set_close_on_response_before_downstream_finish(false);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use pingora::Error;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -102,7 +102,7 @@ pub(super) async fn send(
     if !empty {
         session.write_response_body(Some(answer.body), true).await?;
     }
-    if body_left && session.req_header().version != Version::HTTP_2 {
+    if body_left {
         let _drained_or_not = tokio::time::timeout(LINGER, session.drain_request_body()).await;
     }
     Ok(())

@@ -2,7 +2,7 @@
 //! large it may be, TLS, and what one connection of HTTP/2 may ask for.
 //!
 //! Pingora accepts, and its proxy serves requests; between the two stands [`Listener::serve`]. A connection is
-//! a stream of our own ([`stream`]), since Pingora has no bound on a head but 1 MiB, and no clock but one for each read.
+//! a stream of our own (`stream.rs`), since Pingora has no bound on a head but 1 MiB, and no clock but one for each read.
 
 mod broken;
 mod framing;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sluice::config::SETTINGS as SETTINGS_OF_SLUICE;
+use sluice::sim::Settings;
 use tokio::sync::watch;
 
 use super::alone::Alone;
@@ -13,7 +14,7 @@ use crate::support::frames::{
 };
 use crate::support::gateway::{Setup, chat, preset};
 use crate::support::scripted::{Peer, Scripted};
-use crate::support::{TestGateway, eventually, within};
+use crate::support::{KEY, TestGateway, eventually, node_with, within};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -307,4 +308,49 @@ async fn r45_a_window_beyond_all_bounds_ends_its_connection_or_its_stream_and_no
 fn r45_http2_without_tls_is_off_by_default() {
     let setting = SETTINGS_OF_SLUICE.iter().find(|setting| setting.name == "h2c").unwrap();
     assert_eq!(setting.default, "false");
+}
+
+/// HTTP/2 has no clock of its own for a body: without ours one connection could hold all memory for bodies.
+#[tokio::test(flavor = "multi_thread")]
+async fn r25_over_http2_a_body_that_stops_is_given_up() {
+    let node = Scripted::replying("{}").await;
+    let setup = Setup::routes(&preset(node.addr)).flags(|flags| {
+        flags.h2c = Some("true".into());
+        flags.client_timeout = Some("1s".into());
+    });
+    let gateway = setup.start().await;
+    let mut frames = Frames::connect(gateway.addr).await;
+    let head = request("POST", CHAT, &[]);
+    frames.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
+    frames.send(&frame(DATA, 0, 1, &[b' '; 1_000])).await;
+    assert_eq!(gateway.log_lines(1).await[0]["status"], 408);
+    eventually(|| async { gateway.series("sluice_held_request_bytes") == 0.0 }).await;
+    assert_eq!(node.seen().len(), 0);
+    others_are_served(&gateway, &node).await;
+}
+
+/// What a client sends before it is told that nobody wants it is lawful, however often: others share its connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn r45_bodies_of_refused_requests_are_no_flood() {
+    let settings = Settings { models: vec!["m".into()], tokens: 1_000_000, ..Settings::default() };
+    let delay = Duration::from_millis(20);
+    let node =
+        node_with(Settings { token_delay: delay, max_model_len: 2_000_100, ..settings }).await;
+    let setup = Setup::routes(&preset(node.addr()));
+    let gateway = setup.flags(|flags| flags.h2c = Some("true".into())).start().await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let ask = |key: &str, body: String| {
+        let request = client.post(gateway.url(CHAT)).bearer_auth(key.to_owned());
+        request.header("content-type", "application/json").body(body).send()
+    };
+    let mut body = chat("m");
+    body["stream"] = true.into();
+    let mut stream = within(ask(KEY, body.to_string())).await.unwrap();
+    assert_eq!(stream.status(), 200);
+    within(stream.chunk()).await.unwrap().unwrap();
+    for _ in 0..60 {
+        let reply = within(ask("sk-wrong", " ".repeat(60_000))).await;
+        assert_eq!(reply.unwrap().status(), 401);
+    }
+    within(stream.chunk()).await.unwrap().unwrap();
 }
