@@ -55,6 +55,9 @@ pub fn check(head: &[u8]) -> Result<(), Refusal> {
         }
         check_header(line, &mut framing)?;
     }
+    if !lines.0.is_empty() {
+        return Err(broken("Something follows the head's empty line."));
+    }
     framing.check(first.ends_with(b"0"))
 }
 
