@@ -15,7 +15,7 @@ const ORDER: [&str; 19] = [
 
 /// What may be named only below these paths.
 const ONLY_IN: [(&str, &[&str]); 7] = [
-    ("pingora_proxy", &["src/gateway/", "src/server.rs", "src/server/"]),
+    ("pingora_proxy", &["src/gateway/", "src/server.rs", "src/server/", "src/cli/logging.rs"]),
     ("serde_yaml", &["src/config/"]),
     (
         "std::fs",

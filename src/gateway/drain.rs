@@ -52,6 +52,14 @@ impl Cut {
     }
 }
 
+/// Returns when `cut` is due; never where it was told.
+pub(super) async fn due(cut: &mut Option<Due>) -> Box<Error> {
+    match cut {
+        Some(cut) => cut.await,
+        None => pending().await,
+    }
+}
+
 /// True of what [`Cut::due`] gives.
 pub(super) fn is_cut(error: &Error) -> bool {
     *error.etype() == CUT

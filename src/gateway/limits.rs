@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use pingora::Error;
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -52,6 +53,11 @@ impl Gateway {
         } else if session.get_keepalive().is_some() {
             session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs().max(1)));
         }
+    }
+
+    /// Returns when the process waits for no request any longer.
+    pub(super) async fn cut(&self) -> Box<Error> {
+        self.drain.told().due().await
     }
 
     /// Where another process serves, or none soon, a connection ends with its request, also one that began before: its client

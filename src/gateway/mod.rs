@@ -384,11 +384,6 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Returns when the process waits for no request any longer.
-    async fn cut(&self) -> Box<Error> {
-        self.drain.told().due().await
-    }
-
     /// The answer that tells `refusal`, which is noted for the log.
     fn refuse(&self, ctx: &mut RequestContext, refusal: Refusal) -> crate::answers::Answer {
         self.metrics.refused(refusal.code());

@@ -1,7 +1,6 @@
 //! What stands in the real session's place: it replays the body, watches the client and the clock while the node is
 //! waited for, and keeps a head back until there is something to send after it.
 
-use std::future::pending;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::time::Sleep;
 
-use super::super::drain::Due;
+use super::super::drain::{Due, due};
 use super::super::failure;
 use super::clock::{self, Clock, Limits, Ring};
 use super::{Farewell, Shared, has_begun, is_stream, nobody};
@@ -45,7 +44,6 @@ pub(super) struct StandIn {
     /// It is a stream to which an event of ours can be added: one without a length.
     open_ended: bool,
     farewell: Farewell,
-    /// When it is to end though its node has not; none once that is told.
     cut: Option<Due>,
     broke: Option<Box<Error>>,
     /// The next question whether the body is done is about a comment.
@@ -59,13 +57,6 @@ impl Drop for StandIn {
         home.session = Some(mem::replace(&mut self.real, nobody()));
         home.left_at = home.left_at.or(self.left_at);
         home.broke = self.broke.take();
-    }
-}
-
-async fn due(cut: &mut Option<Due>) -> Box<Error> {
-    match cut {
-        Some(cut) => cut.await,
-        None => pending().await,
     }
 }
 
