@@ -13,8 +13,8 @@ use tokio::time::Sleep;
 use crate::refusal::{Dialect, Refusal};
 use crate::wire::ids::RequestId;
 
-/// How long the end of a connection may take. What such a client still sends is read after the answer: closed at once, its kernel might throw the answer
-/// away (RFC 9112, 9.6).
+/// How long the end of a connection may take. What such a client still sends is read after the answer: closed at once, its
+/// kernel might throw the answer away (RFC 9112, 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes that are read so, at most: a few heads.

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::task::JoinSet;
 
@@ -53,12 +53,6 @@ pub struct Listener {
     pub tls: Option<Arc<Certificate>>,
     /// Refused heads and connections are counted there.
     pub metrics: Arc<Metrics>,
-}
-
-/// How a connection begins.
-enum Protocol {
-    Http1,
-    Http2,
 }
 
 impl Listener {
@@ -102,21 +96,19 @@ impl Listener {
         A: HttpServerApp + Send + Sync + 'static,
         S: stream::Transport,
     {
-        let protocol = match self.bounds.h2c && self.tls.is_none() {
-            false if stream.link().is_http2() => Protocol::Http2,
-            false => Protocol::Http1,
-            true => match stream.begins_http2().await {
-                Ok(true) => Protocol::Http2,
-                Ok(false) => Protocol::Http1,
-                Err(_) => return,
-            },
-        };
-        match protocol {
-            Protocol::Http1 => http1(app, Box::new(stream), &shutdown).await,
-            Protocol::Http2 => {
-                let idle = self.bounds.keepalive_timeout;
-                http2::serve(app, stream, idle, shutdown).await;
+        let mut http2 = stream.link().is_http2();
+        if self.bounds.h2c && self.tls.is_none() {
+            match stream.begins_http2().await {
+                Ok(begins) => http2 = begins,
+                // What is wrong with its head is told as it is of any other.
+                Err(_) => return Shutdown::shutdown(&mut stream).await,
             }
+        }
+        if http2 {
+            let idle = self.bounds.keepalive_timeout;
+            http2::serve(app, stream, idle, shutdown).await;
+        } else {
+            http1(app, Box::new(stream), &shutdown).await;
         }
     }
 

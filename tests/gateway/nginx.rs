@@ -1,8 +1,7 @@
 //! A real nginx with the configuration that is shipped: it asks `/internal/authz` before it lets a request in, and no request
 //! is counted twice.
 
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use reqwest::{RequestBuilder, Response};
@@ -10,6 +9,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Setup, chat, preset};
+use crate::support::nginx::{Nginx, alone, folders, free_address};
 use crate::support::tls::Tunnel;
 use crate::support::{DEADLINE, TestGateway, eventually, node, node_with, within};
 use sluice::sim::{Settings, Simulator};
@@ -24,67 +24,37 @@ const KEYS: &str = "keys:
   - { name: free, key: sk-free }
 ";
 
-/// nginx in a folder of its own; killed when it is dropped.
-struct Nginx {
+/// nginx with what is shipped for it, before a gateway.
+struct Before {
     tunnel: Tunnel,
     client: reqwest::Client,
-    process: Child,
-    dir: tempfile::TempDir,
+    nginx: Nginx,
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Its worker ends with it.
-        let _gone_already = self.process.kill();
-        let _ended = self.process.wait();
-    }
-}
-
-impl Nginx {
-    async fn before(gateway: SocketAddr) -> Self {
+impl Before {
+    async fn gateway(gateway: SocketAddr) -> Self {
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/nginx/nginx.conf");
-        let shipped = std::fs::read_to_string(shipped).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let here = dir.path().display();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut text = std::fs::read_to_string(shipped).unwrap();
+        let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).unwrap();
         std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-        let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|what| format!("{what}_temp_path {here}/{what};"))
-            .concat();
-        let mut text = shipped.clone();
         for (theirs, ours) in [
-            (
-                "worker_processes auto;",
-                format!("worker_processes 1; daemon off; master_process off; pid {here}/pid;"),
-            ),
-            ("http {", format!("http {{ access_log off; {folders}")),
+            ("worker_processes auto;", alone(dir.path())),
+            ("http {", format!("http {{ {}", folders(dir.path()))),
             ("127.0.0.1:8080", gateway.to_string()),
             ("listen 443 ssl;", format!("listen {address} ssl;")),
-            ("/etc/nginx/tls", here.to_string()),
+            ("/etc/nginx/tls", dir.path().display().to_string()),
         ] {
             assert!(text.contains(theirs), "{theirs}");
             text = text.replace(theirs, &ours);
         }
-        let conf = dir.path().join("nginx.conf");
-        std::fs::write(&conf, text).unwrap();
-        let log = dir.path().join("error.log");
-        let process = Command::new(program())
-            .arg("-e")
-            .arg(&log)
-            .arg("-c")
-            .arg(&conf)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("apt-get install nginx-light");
+        let nginx = Nginx::start(dir, &text);
         let tunnel = Tunnel::to(address, made.cert.der().clone()).await;
         let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
-        let nginx = Self { tunnel, client, process, dir };
-        eventually(|| async { nginx.client.get(nginx.url("/livez")).send().await.is_ok() }).await;
-        nginx
+        let before = Self { tunnel, client, nginx };
+        eventually(|| async { before.client.get(before.url("/livez")).send().await.is_ok() }).await;
+        before
     }
 
     fn url(&self, path: &str) -> String {
@@ -95,17 +65,6 @@ impl Nginx {
         let asked = self.client.post(self.url(CHAT)).bearer_auth(key).json(body).send();
         within(asked).await.unwrap()
     }
-
-    /// What it complains of, for a test that fails.
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("error.log")).unwrap_or_default()
-    }
-}
-
-pub(crate) fn program() -> &'static str {
-    // Not in the path of everybody.
-    let debians = "/usr/sbin/nginx";
-    if std::path::Path::new(debians).exists() { debians } else { "nginx" }
 }
 
 async fn gateway(node: &Simulator) -> TestGateway {
@@ -138,10 +97,10 @@ async fn bring(gateway: &TestGateway, key: &str, pass: &str) -> u16 {
 async fn what_needs_no_key_needs_none_behind_nginx() {
     let node = node(&["m"]).await;
     let gateway = gateway(&node).await;
-    let nginx = Nginx::before(gateway.addr).await;
+    let nginx = Before::gateway(gateway.addr).await;
     for path in ["/", "/health", "/docs", "/docs/init.js", "/redoc", "/openapi.json"] {
         let reply = send(nginx.client.get(nginx.url(path))).await;
-        assert_eq!(reply.status(), 200, "{path}: {}", nginx.log());
+        assert_eq!(reply.status(), 200, "{path}: {}", nginx.nginx.log());
     }
 }
 
@@ -149,10 +108,10 @@ async fn what_needs_no_key_needs_none_behind_nginx() {
 async fn d8_nginx_asks_before_each_request_and_each_is_counted_once() {
     let node = node(&["m"]).await;
     let gateway = gateway(&node).await;
-    let nginx = Nginx::before(gateway.addr).await;
+    let nginx = Before::gateway(gateway.addr).await;
     for left in ["2", "1", "0"] {
         let reply = nginx.chat("sk-team", &chat("m")).await;
-        assert_eq!(reply.status(), 200, "{}", nginx.log());
+        assert_eq!(reply.status(), 200, "{}", nginx.nginx.log());
         assert_eq!(reply.headers()["x-ratelimit-remaining-requests"], left);
         assert!(!reply.headers().contains_key(CHECKED));
     }
@@ -179,7 +138,7 @@ async fn d8_nginx_sends_a_stream_on_as_it_comes_and_tells_of_a_client_that_leave
     let settings = Settings { models: vec!["m".into()], token_delay: never, ..Settings::default() };
     let node = node_with(settings).await;
     let gateway = gateway(&node).await;
-    let nginx = Nginx::before(gateway.addr).await;
+    let nginx = Before::gateway(gateway.addr).await;
     let mut body = chat("m");
     body["stream"] = json!(true);
     let mut reply = nginx.chat("sk-free", &body).await;

@@ -244,7 +244,7 @@ fn r50_what_reads_from_outside_is_fuzzed() {
         "raw_head",
         "body_head",
         "config",
-        "target",
+        "request_target",
         "stream_end",
         "ollama",
         "chunks",

@@ -5,6 +5,7 @@ pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod heads;
 pub(crate) mod http;
+pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod recorder;
 pub(crate) mod redis;
