@@ -17,6 +17,9 @@
 //!
 //! # A request's way
 //!
+//! A client's connection passes through [`listener`], between Pingora's accept and its session: a place among the others, TLS, a head that
+//! is whole in time and within its bounds, chunks read by the letter. What it cannot let pass it answers itself, and closes.
+//!
 //! [`Gateway`](gateway::Gateway) implements Pingora's `ProxyHttp`. `request_filter` calls `admit` (`gateway/admit.rs`),
 //! the table of contents: name the request → refuse what is ambiguous → CORS → open endpoints → chat sessions → authenticate → route →
 //! scope → timeout → body → model → stored response → upstream → limits of the key. Each "no" leaves through one `?`. Then, for each try: `upstream_peer` takes
@@ -55,6 +58,9 @@
 //!   sockets that the caller bound, so that a test starts the gateway exactly as `serve` does.
 //! - **An upgrade hands sockets over, not connections** (`cli/serve/`): the new process starts wholly before the old one lets go, and that
 //!   has no bound on its last streams. One message each way over a Unix socket; whoever dies in between leaves the other serving.
+//! - **A stream of our own below Pingora's session** ([`listener`]): Pingora takes heads of 1 MiB, has a clock for each read alone, and
+//!   mends what it should refuse. [`wire::raw_head`] and [`wire::chunked`] look at the bytes as they came; what both readers of a body in
+//!   chunks do not agree on is none.
 //! - **A wrapper round the client's session, not a client of our own.** The head that waits, limits apart from each other and
 //!   comments hang on one call that Pingora makes while it waits for a node; the rest of the proxy stays Pingora's. It is
 //!   there for event streams only, and where nothing but the head is to be held it goes with the first bytes.
