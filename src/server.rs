@@ -217,8 +217,19 @@ impl Server {
     /// Returns when nobody is connected, or, at the latest, when nothing is under way after `idle`: what was idle is closed then.
     pub async fn last_request(&self, idle: Duration) {
         tokio::select! {
-            () = self.accepting.places.all_free() => {}
+            () = self.last_client() => {}
             () = tokio::time::sleep(idle) => self.drain.finished().await,
+        }
+    }
+
+    /// A client that was accepted a moment ago takes its place a moment later.
+    async fn last_client(&self) {
+        loop {
+            self.accepting.places.all_free().await;
+            tokio::time::sleep(LAST_FRAMES).await;
+            if self.accepting.places.are_free() {
+                return;
+            }
         }
     }
 

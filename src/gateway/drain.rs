@@ -97,14 +97,14 @@ impl Drain {
         self.handed_over.store(true, Ordering::Relaxed);
     }
 
-    /// True after [`Drain::begin`].
+    /// True after [`Drain::begin`], but for a process that has handed over: where it listened, another one is ready.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) && !self.handed_over.load(Ordering::Relaxed)
     }
 
     /// True where a connection is to end with its request.
     pub(super) fn ends_connections(&self) -> bool {
-        self.is_draining() || self.handed_over.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) || self.handed_over.load(Ordering::Relaxed)
     }
 
     /// Nothing is waited for any longer: what is under way is to tell its client so, and end.

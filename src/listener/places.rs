@@ -43,11 +43,16 @@ impl Places {
         })
     }
 
+    /// None is taken.
+    pub fn are_free(&self) -> bool {
+        self.taken.load(Relaxed) == 0
+    }
+
     /// Returns when none is taken.
     pub async fn all_free(&self) {
         loop {
             let freed = self.none_taken.notified();
-            if self.taken.load(Relaxed) == 0 {
+            if self.are_free() {
                 return;
             }
             freed.await;

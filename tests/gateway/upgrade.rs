@@ -121,6 +121,23 @@ impl Callers {
     }
 }
 
+const READY: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: h\r\n\r\n";
+
+/// A connection that has asked once.
+async fn was_ready(addr: SocketAddr) -> TcpStream {
+    let mut idle = TcpStream::connect(addr).await.unwrap();
+    idle.write_all(READY).await.unwrap();
+    read_until(&mut idle, "ok").await;
+    idle
+}
+
+async fn is_ready_and_told_to_go(mut idle: TcpStream) {
+    idle.write_all(READY).await.unwrap();
+    let last = rest_of(idle).await;
+    assert_eq!(status(&last), 200, "{last}");
+    assert!(last.to_lowercase().contains("\r\nconnection: close\r\n"), "{last}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sigquit_starts_a_successor_and_no_stream_is_cut_nor_connection_refused() {
     let (node, release) = node().await;
@@ -130,24 +147,22 @@ async fn sigquit_starts_a_successor_and_no_stream_is_cut_nor_connection_refused(
     for _ in 0..STREAMS {
         streams.push(serving.stream().await);
     }
-    let mut idle = TcpStream::connect(serving.addr).await.unwrap();
-    idle.write_all(b"GET /readyz HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
-    read_until(&mut idle, "ok").await;
+    let idle = [(); 2].map(|()| serving.addr);
+    let mut idle = futures_util::future::join_all(idle.map(was_ready)).await;
     let callers = Callers::of(serving.addr);
     serving.signal("QUIT").await;
     let successor = Other::of(&serving.line("starts as successor").await);
     serving.line("has taken over").await;
-    // What was connected before is as ready, and is told to go.
-    idle.write_all(b"GET /readyz HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
-    let last = rest_of(idle).await;
-    assert_eq!(status(&last), 200, "{last}");
-    assert!(last.to_lowercase().contains("\r\nconnection: close\r\n"), "{last}");
+    // What was connected before is as ready, and is told to go: even by a process that ends.
+    is_ready_and_told_to_go(idle.remove(0)).await;
+    serving.signal("TERM").await;
+    serving.line("stopping").await;
+    is_ready_and_told_to_go(idle.remove(0)).await;
     release.send_replace(true);
     for mut stream in streams {
         let rest = read_until(&mut stream, "\r\n0\r\n\r\n").await;
         assert!(rest.contains("\"n\":2") && rest.contains("[DONE]"), "{rest}");
     }
-    serving.signal("TERM").await;
     assert_eq!(serving.exit_code().await, Some(0));
     drop(serving.stream().await);
     assert!(callers.answered().await > 0);
