@@ -1,5 +1,8 @@
 //! What a request may take of this process, and how long its client may keep it waiting.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -49,22 +52,33 @@ impl Gateway {
         session.set_write_timeout(Some(self.limits.write_timeout));
         session.set_total_drain_timeout(Some(self.limits.client_timeout));
         if self.drain.ends_connections() {
-            self.end_connection_where_due(session);
+            session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
             session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs().max(1)));
         }
     }
 
-    /// Returns when the process waits for no request any longer.
-    pub(super) async fn cut(&self) -> Box<Error> {
-        self.drain.told().due().await
+    /// What comes of `work`. Nothing else is looked at while it need not wait.
+    ///
+    /// # Errors
+    /// The process waits for no request any longer.
+    pub(super) async fn unless_cut<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Box<Error>> {
+        let mut cut = pin!(async { self.drain.told().due().await });
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => cut.as_mut().poll(cx).map(Err),
+        })
+        .await
     }
 
     /// Where another process serves, or none soon, a connection ends with its request, also one that began before: its client
     /// is to come again elsewhere.
-    pub(super) fn end_connection_where_due(&self, session: &mut Session) {
+    pub(super) fn end_connection_where_due(&self, session: &mut Session, ctx: &RequestContext) {
         if self.drain.ends_connections() {
-            session.set_keepalive(None);
+            ctx.downstream.end_connection(session);
         }
     }
 }

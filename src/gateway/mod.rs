@@ -44,6 +44,7 @@ mod streams;
 mod writers;
 
 use std::os::fd::RawFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -149,12 +150,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) -> Result<bool> {
         self.set_timers(session, ctx);
-        let admitted = tokio::select! {
-            biased;
-            admitted = self.admit(session, ctx) => admitted,
-            _ = self.cut() => Err(Refusal::Draining.into()),
-        };
-        let answer = match admitted {
+        let admitted = self.unless_cut(pin!(self.admit(session, ctx))).await;
+        let answer = match admitted.unwrap_or_else(|_| Err(Refusal::Draining.into())) {
             Ok(()) => return Ok(false),
             Err(Stop::Answer(answer)) => answer,
             Err(Stop::Refuse(refusal)) => self.refuse(ctx, refusal),
@@ -172,11 +169,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
         ctx.own_time.go();
-        let peer = tokio::select! {
-            biased;
-            peer = forward::peer(session, ctx, self.limits.sse_keepalive) => peer,
-            cut = self.cut() => Err(cut),
-        };
+        let keepalive = self.limits.sse_keepalive;
+        let peer = self.unless_cut(pin!(forward::peer(session, ctx, keepalive))).await.flatten();
         ctx.own_time.stop();
         peer.map_err(|error| self.no_peer(error, ctx))
     }
@@ -277,7 +271,7 @@ impl ProxyHttp for Gateway {
             self.pass_head(session, response, ctx)?;
         }
         forward::response(response, ctx)?;
-        self.end_connection_where_due(session);
+        self.end_connection_where_due(session, ctx);
         ctx.own_time.stop();
         Ok(())
     }
@@ -349,7 +343,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestContext>,
     ) {
         ctx.downstream.remove(session);
-        self.end_connection_where_due(session);
+        self.end_connection_where_due(session, ctx);
         if let Some(error) = ctx.downstream.broke() {
             self.broke_off(&error, ctx);
         }

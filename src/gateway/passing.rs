@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 use crate::wire::usage::Tally;
 
 /// The head of a try's answer. That of a stream is kept back until its first byte, and so is a 500 that may say that its
-/// node is shutting down; for any other the real session is back before it is written.
+/// node is shutting down; any other is passed on at once.
 fn head(
     session: &mut Session,
     head: &ResponseHeader,
@@ -49,7 +49,7 @@ fn head(
         ctx.answer.send_head();
     }
     if !waits {
-        ctx.downstream.remove(session);
+        ctx.downstream.pass_at_once(session);
         ctx.let_body_go();
         ctx.node_began();
     }

@@ -26,8 +26,8 @@
 //!
 //! Rules: at most three pieces (the channel to the node holds four, and were it full when the body ends, nobody would
 //! watch the client until the node's first byte); and never a stand-in when a try begins (Pingora checks the Host of a
-//! custom session less strictly), nor for an answer that is no event stream,
-//! which is all the real session's, but for a 500 that waits for its last words.
+//! custom session less strictly). Of an answer that is no event stream it keeps nothing back, but for one that is judged or
+//! translated whole; what it does for that is to look at the clock.
 //!
 //! This leans on one version's order of calls: pinned in Cargo.toml, held by `tests/gateway/replay.rs` and
 //! `tests/gateway/streams/`.
@@ -65,6 +65,10 @@ struct Shared {
     home: Mutex<Home>,
     /// The next event is no piece of a body.
     comment_due: AtomicBool,
+    /// The head of this try's answer is not to be kept back.
+    passes: AtomicBool,
+    /// The client's connection is to end with the answer.
+    last: AtomicBool,
     /// Bytes of an answer are with the client.
     written: AtomicBool,
     /// A write was begun and not ended.
@@ -122,6 +126,7 @@ impl Downstream {
         let now = Instant::now();
         self.hands_over = limits.end_with_first_byte(now);
         let shared = self.shared.get_or_insert_default().clone();
+        shared.passes.store(false, Relaxed);
         // The session is moved, its box stays: nothing is asked of the allocator but room for the stand-in.
         let real = mem::replace(&mut *session.downstream_session, nobody());
         let stand_in = StandIn::new((real, shared), pieces, (limits, now), farewell);
@@ -135,6 +140,24 @@ impl Downstream {
         match shared.is_some_and(|shared| shared.comment_due.swap(false, Relaxed)) {
             true => Event::Comment,
             false => Event::Body,
+        }
+    }
+
+    /// The head that comes goes to the client at once. Where the proxy's own clock will do for what follows, the real session
+    /// comes back.
+    pub(super) fn pass_at_once(&mut self, session: &mut Session) {
+        if self.hands_over {
+            self.remove(session);
+        } else if let Some(shared) = &self.shared {
+            shared.passes.store(true, Relaxed);
+        }
+    }
+
+    /// The client's connection ends with its request; a head that has not been written yet says so.
+    pub(super) fn end_connection(&self, session: &mut Session) {
+        session.set_keepalive(None);
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.installed) {
+            shared.last.store(true, Relaxed);
         }
     }
 

@@ -104,7 +104,8 @@ impl StandIn {
         let begun = has_begun(self.real.response_written());
         let (bytes, end) = self.look_at(&tasks);
         let breaks = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
-        if !(bytes || end || breaks && self.shared.written.load(Relaxed)) {
+        let passes = self.shared.passes.load(Relaxed);
+        if !(passes || bytes || end || breaks && self.shared.written.load(Relaxed)) {
             return Ok((self.keep_head(tasks, begun)?, false));
         }
         if bytes || self.shared.written.load(Relaxed) {
@@ -263,6 +264,9 @@ impl CustomSession for StandIn {
         }
         if bytes {
             self.shared.written.store(true, Relaxed);
+        }
+        if self.shared.last.load(Relaxed) {
+            self.real.set_keepalive(None);
         }
         self.shared.torn.store(true, Relaxed);
         let written = self.real.response_duplex_vec(tasks).await;
