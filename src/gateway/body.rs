@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{Version, header};
-use pingora::ErrorType;
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
@@ -98,17 +98,8 @@ async fn read(
     invite(session).await?;
     let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
     loop {
-        // Of HTTP/2 Pingora has no clock here.
-        let next = tokio::time::timeout(allowance.patience, session.read_request_body()).await;
-        let piece = match next {
-            Ok(Ok(Some(piece))) => piece,
-            Ok(Ok(None)) => break,
-            Ok(Err(error)) => return Err(unreadable(error, link, progress)),
-            Err(_) => {
-                *progress = Progress::Broken;
-                return Err(Refusal::ClientTooSlow.into());
-            }
-        };
+        let next = next_piece(session, allowance.patience).await;
+        let Some(piece) = next.map_err(|error| unreadable(error, link, progress))? else { break };
         if let Some(link) = link {
             link.body_came(piece.len());
         }
@@ -140,6 +131,18 @@ async fn read(
     }
     *progress = Progress::Whole;
     Ok(Some(allowance.share.hold(bytes)))
+}
+
+/// Of HTTP/2 Pingora has no clock here.
+async fn next_piece(
+    session: &mut Session,
+    patience: Duration,
+) -> Result<Option<Bytes>, Box<Error>> {
+    if !session.is_http2() {
+        return session.read_request_body().await;
+    }
+    let next = tokio::time::timeout(patience, session.read_request_body()).await;
+    next.unwrap_or_else(|_| Error::err(ErrorType::ReadTimedout))
 }
 
 fn is_chunked(session: &Session) -> bool {
@@ -174,7 +177,7 @@ async fn invite(session: &mut Session) -> Result<(), Stop> {
 }
 
 /// What a failed read means: a slow client, one that left, or one that sent no HTTP.
-fn unreadable(error: Box<pingora::Error>, link: Option<&Link>, progress: &mut Progress) -> Stop {
+fn unreadable(error: Box<Error>, link: Option<&Link>, progress: &mut Progress) -> Stop {
     match error.etype() {
         _ if link.is_some_and(Link::is_broken) => unframed(progress),
         ErrorType::ReadTimedout => {

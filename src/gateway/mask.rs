@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::wire::overlap::begun;
+
 /// Goes over a body in arbitrary pieces. Bytes that may be the beginning of the key wait for the next piece.
 pub(super) struct Mask {
     key: Arc<str>,
@@ -26,16 +28,9 @@ impl Mask {
             self.waiting[at..at + key.len()].fill(b'*');
             from = at + key.len();
         }
-        let kept = if end { 0 } else { self.may_begin_key(from) };
+        let kept = if end { 0 } else { begun(&self.waiting[from..], key) };
         let whole = self.waiting.len();
         self.waiting.split_to(whole - kept).freeze()
-    }
-
-    /// How many of the last bytes, none before `from`, may be the key's beginning.
-    fn may_begin_key(&self, from: usize) -> usize {
-        let key = self.key.as_bytes();
-        let longest = (key.len() - 1).min(self.waiting.len() - from);
-        (1..=longest).rev().find(|length| self.waiting.ends_with(&key[..*length])).unwrap_or(0)
     }
 }
 

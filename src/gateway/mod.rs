@@ -170,7 +170,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<Box<HttpPeer>> {
         ctx.own_time.go();
         let keepalive = self.limits.sse_keepalive;
-        let peer = self.unless_cut(pin!(forward::peer(session, ctx, keepalive))).await.flatten();
+        let peer =
+            self.unless_cut(pin!(forward::peer(session, ctx, keepalive))).await.unwrap_or_else(Err);
         ctx.own_time.stop();
         peer.map_err(|error| self.no_peer(error, ctx))
     }

@@ -6,6 +6,8 @@ use memchr::memchr;
 use memchr::memmem::Finder;
 use smallvec::SmallVec;
 
+use super::overlap::begun;
+
 /// Longest reason, in bytes. The longest of vLLM, OpenAI and Anthropic has 14: `content_filter`.
 const REASON_BYTES_MAX: usize = 32;
 
@@ -120,9 +122,7 @@ impl Finish {
             self.place = Place::Value;
             return piece.get(at + name.len()..).unwrap_or_default();
         }
-        let longest = piece.len().min(name.len() - 1);
-        let ends = |length: &usize| piece.ends_with(&name[..*length]);
-        self.matched((1..=longest).rev().find(ends).unwrap_or(0));
+        self.matched(begun(piece, name));
         &[]
     }
 
@@ -137,7 +137,7 @@ impl Finish {
         let mut seen = [byte; NAME_BYTES_MAX];
         seen[..matched].copy_from_slice(&name[..matched]);
         let seen = &seen[..=matched];
-        (1..=seen.len()).rev().find(|length| seen.ends_with(&name[..*length])).unwrap_or(0)
+        if seen == name { name.len() } else { begun(seen, name) }
     }
 
     /// Reads on in the text; what is left of `piece` behind it.

@@ -15,6 +15,7 @@ pub mod lines;
 pub mod negotiated;
 pub mod nesting;
 pub mod ollama;
+pub mod overlap;
 pub mod parameters;
 pub mod paths;
 pub mod query;

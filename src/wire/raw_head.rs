@@ -87,11 +87,10 @@ fn framing(what: &'static str) -> Refusal {
 
 fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
     let wrong = || broken("The first line is not `METHOD TARGET HTTP/1.1`.");
-    let method = memchr(b' ', line).ok_or_else(wrong)?;
-    let (method, rest) = (&line[..method], &line[method + 1..]);
+    let (method, rest) = up_to(b' ', line).ok_or_else(|| broken("The method is none."))?;
     let target = memchr(b' ', rest).ok_or_else(wrong)?;
     let (target, version) = (&rest[..target], &rest[target + 1..]);
-    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !method.iter().all(is_token) {
+    if method.is_empty() || method.len() > METHOD_BYTES_MAX {
         return Err(broken("The method is none."));
     }
     if target.len() > TARGET_BYTES_MAX {
@@ -109,12 +108,15 @@ fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
     }
 }
 
+/// The token that `line` begins with, if `end` follows it, and what is behind that.
+fn up_to(end: u8, line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let token = line.iter().position(|byte| !is_token(byte))?;
+    (line[token] == end).then(|| (&line[..token], &line[token + 1..]))
+}
+
 fn check_header(line: &[u8], framing: &mut Framing) -> Result<(), Refusal> {
-    let name = memchr(b':', line).unwrap_or(0);
-    let (name, value) = (&line[..name], line.get(name + 1..).unwrap_or_default());
-    if name.is_empty() || !name.iter().all(is_token) {
-        return Err(broken("A line of the head is no header."));
-    }
+    let wrong = || broken("A line of the head is no header.");
+    let (name, value) = up_to(b':', line).filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
     let value = trimmed(value);
     match name.len() {
         4 if name.eq_ignore_ascii_case(b"host") => framing.host(value),

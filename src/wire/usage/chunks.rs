@@ -5,15 +5,17 @@
 //! last chunk with choices, which has passed by then.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use memchr::{memchr, memchr2, memmem, memrchr};
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr2, memrchr};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::ask::Hidden;
-use super::{NAME, Tally};
+use super::{FIND_NAME, NAME, Tally};
 
 /// Longest line that waits to be read whole, in bytes: the first chunk may bring all tokens of a prompt, 6 bytes each. A longer
 /// one passes as it is.
@@ -25,12 +27,12 @@ const STRETCHES: usize = 4;
 /// As vLLM writes the begin of choices.
 const CHOICE: &[u8] = b"\"choices\":[{\"index\":";
 
+static FIND_CHOICE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(CHOICE));
+
 /// Over one stream.
 #[derive(Debug)]
 pub struct Chunks {
     hidden: Hidden,
-    usage: memmem::Finder<'static>,
-    choice: memmem::Finder<'static>,
     /// Where the last chunk had its choice: the next has it there, too, mostly.
     choice_at: usize,
     /// The begin of a line whose end has not come.
@@ -69,17 +71,7 @@ fn there<'a, D: Deserializer<'a>>(value: D) -> Result<Option<&'a RawValue>, D::E
 impl Chunks {
     /// For a stream whose node was asked for more than its client shall see.
     pub fn new(hidden: Hidden) -> Self {
-        let (usage, choice) = (memmem::Finder::new(NAME), memmem::Finder::new(CHOICE));
-        Self {
-            hidden,
-            usage,
-            choice,
-            choice_at: 0,
-            held: Vec::new(),
-            passing: false,
-            gone: false,
-            after_cr: None,
-        }
+        Self { hidden, choice_at: 0, held: Vec::new(), passing: false, gone: false, after_cr: None }
     }
 
     /// The next piece: what of it passes, and what `tally` is told.
@@ -188,7 +180,7 @@ impl Chunks {
             return None;
         }
         tally.event();
-        self.usage.find(json)?;
+        FIND_NAME.find(json)?;
         let Chunk { usage, choices, error } = serde_json::from_slice(json).ok()?;
         let usage =
             usage.map(RawValue::get).filter(|usage| *usage == "null" || usage.starts_with('{'))?;
@@ -208,7 +200,7 @@ impl Chunks {
     /// Which choice a chunk is about that has it where vLLM writes it.
     fn plain_choice(&mut self, json: &[u8]) -> Option<usize> {
         if !json.get(self.choice_at..).is_some_and(|rest| rest.starts_with(CHOICE)) {
-            self.choice_at = self.choice.find(json)?;
+            self.choice_at = FIND_CHOICE.find(json)?;
         }
         let before = json.get(1..self.choice_at)?;
         let is_at_top = memchr2(b'{', b'[', before).is_none();

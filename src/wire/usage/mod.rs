@@ -4,9 +4,13 @@ pub mod ask;
 pub mod chunks;
 pub mod spent;
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use smallvec::SmallVec;
+
+use super::overlap::begun;
 
 /// Bytes of JSON to a token of a prompt, where nobody has counted: a little under what English text has.
 const TOKEN_BYTES: u64 = 4;
@@ -31,8 +35,11 @@ const CHOICES_MAX: usize = 128;
 /// In a text the quotes would have a `\` before them.
 const NAME: &[u8] = b"\"usage\"";
 
+/// Made once: to make one costs more than to look through an event.
+static FIND_NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
+
 /// What every event of a chat or completion begins with.
-const EVENT: &[u8] = b"data: {";
+static FIND_EVENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"data: {"));
 
 /// The usage of one request, as far as it is about the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +209,7 @@ impl Tally {
     /// Bytes that are left behind the last usage that was found, if one was.
     fn read(&mut self, mut bytes: &[u8]) -> Option<usize> {
         let mut rest = None;
-        while let Some(at) = memmem::find(bytes, NAME) {
+        while let Some(at) = FIND_NAME.find(bytes) {
             let whole = &bytes[at..];
             bytes = &whole[NAME.len()..];
             match written(bytes) {
@@ -218,14 +225,13 @@ impl Tally {
                 }
             }
         }
-        let cut = (1..NAME.len()).rev().find(|length| bytes.ends_with(&NAME[..*length]));
-        self.cut.extend_from_slice(&NAME[..cut.unwrap_or(0)]);
+        self.cut.extend_from_slice(&NAME[..begun(bytes, NAME)]);
         rest
     }
 }
 
 fn count(piece: &[u8]) -> u64 {
-    memmem::find_iter(piece, EVENT).count() as u64
+    FIND_EVENT.find_iter(piece).count() as u64
 }
 
 /// What stands behind the name.
