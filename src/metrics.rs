@@ -64,6 +64,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     reloads: IntCounterVec,
     certificates: IntCounterVec,
+    handshakes: IntCounterVec,
     abort_seconds: [Histogram; Phase::ALL.len()],
     connections: IntGaugeVec,
     /// `sluice_requests_in_flight`: requests begun and not yet logged.
@@ -146,17 +147,18 @@ impl Series {
         Ok(Phase::ALL.map(|phase| all.with_label_values(&[phase.label()])))
     }
 
-    fn certificates(&self) -> prometheus::Result<IntCounterVec> {
-        let changes = self.counters(
-            "sluice_tls_certificate_changes_total",
-            "Changes of the files of the listener's certificate, by result: ok, failed.",
-            &["result"],
-        )?;
-        // There from the start: the first change is one that an alert can see.
-        for result in ["ok", "failed"] {
-            changes.with_label_values(&[result]);
+    /// Counts by `label`, of which these are all values. They are there from the start: the first change is one that an alert
+    /// can see.
+    fn counted_by(
+        &self,
+        (name, help): (&str, &str),
+        (label, values): (&str, &[&str]),
+    ) -> prometheus::Result<IntCounterVec> {
+        let counters = self.counters(name, help, &[label])?;
+        for value in values {
+            counters.with_label_values(&[value]);
         }
-        Ok(changes)
+        Ok(counters)
     }
 
     fn build_info(&self) -> prometheus::Result<()> {
@@ -189,7 +191,21 @@ impl Metrics {
                 "Changes of the configuration, by result: ok, failed.",
                 &["result"],
             )?,
-            certificates: new.certificates()?,
+            certificates: new.counted_by(
+                (
+                    "sluice_tls_certificate_changes_total",
+                    "Changes of the files of the listener's certificate, by result: ok, failed.",
+                ),
+                ("result", &["ok", "failed"]),
+            )?,
+            handshakes: new.counted_by(
+                (
+                    "sluice_tls_handshakes_failed_total",
+                    "Connections that were closed before TLS was agreed on, by reason: alert (the client refused, as for a \
+                     certificate that it does not trust), protocol, closed (by the client), timeout.",
+                ),
+                ("reason", &["alert", "protocol", "closed", "timeout"]),
+            )?,
             connections: new.registered(IntGaugeVec::new(
                 Opts::new("sluice_connections", "Open connections, by listener: public, operators."),
                 &["listener"],
@@ -300,6 +316,11 @@ impl Metrics {
     /// A change of the certificate's files took effect, or did not.
     pub fn certificate_exchanged(&self, ok: bool) {
         self.certificates.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
+    }
+
+    /// TLS was not agreed on, for `reason`: one of [`Certificate::accept`](crate::listener::Certificate).
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.handshakes.with_label_values(&[reason]).inc();
     }
 
     /// A change of the configuration took effect, or did not.

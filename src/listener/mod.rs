@@ -77,14 +77,11 @@ impl Listener {
                 self.speak(app, stream, shutdown).await;
             }
             Some(certificate) => {
-                let handshake = certificate.acceptor().accept(socket);
-                let shaken = tokio::time::timeout(self.bounds.header_timeout, handshake).await;
-                match shaken {
-                    Ok(Ok(socket)) => {
+                match certificate.accept(socket, self.bounds.header_timeout).await {
+                    Ok(socket) => {
                         self.speak(app, ClientStream::tls(socket, &self), shutdown).await;
                     }
-                    Ok(Err(error)) => log::debug!("a TLS handshake failed: {error}"),
-                    Err(_) => log::debug!("a TLS handshake took too long"),
+                    Err(reason) => self.metrics.handshake_failed(reason),
                 }
             }
         }

@@ -1,15 +1,18 @@
 //! TLS of our own listener: a certificate that is exchanged while connections go on.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use pingora_core::protocols::Stream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::server::TlsStream;
 
 use crate::config::certificate::Texts;
 use crate::metrics::Metrics;
@@ -61,8 +64,35 @@ impl Certificate {
         Ok(Arc::new(Self { current, acceptor, first: Arc::new(texts) }))
     }
 
-    pub(super) fn acceptor(&self) -> &TlsAcceptor {
-        &self.acceptor
+    /// Agrees on TLS with the client at `socket`.
+    ///
+    /// # Errors
+    /// The reason why it came to nothing, in a word: `alert`, `protocol`, `closed` or `timeout`.
+    pub(super) async fn accept(
+        &self,
+        socket: Stream,
+        limit: Duration,
+    ) -> Result<TlsStream<Stream>, &'static str> {
+        match tokio::time::timeout(limit, self.acceptor.accept(socket)).await {
+            Ok(Ok(agreed)) => Ok(agreed),
+            Ok(Err(error)) => {
+                log::debug!("a TLS handshake failed: {error}");
+                Err(word_of(&error))
+            }
+            Err(_) => {
+                log::debug!("a TLS handshake took too long");
+                Err("timeout")
+            }
+        }
+    }
+}
+
+fn word_of(error: &io::Error) -> &'static str {
+    let of_tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    match of_tls {
+        Some(rustls::Error::AlertReceived(_)) => "alert",
+        Some(_) => "protocol",
+        None => "closed",
     }
 }
 

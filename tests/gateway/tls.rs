@@ -71,6 +71,14 @@ async fn who_speaks_no_tls_or_too_slowly_is_cut_and_others_are_served() {
     assert_eq!(within(silent.read(&mut [0; 1])).await.unwrap_or(0), 0);
     drop(plain);
     eventually(|| async { gateway.series_with("sluice_connections", "public") <= 1.0 }).await;
+    // Who does not trust the certificate says so.
+    let other = client(&Authority::new()).get(url(&gateway, "/livez")).send().await;
+    assert!(other.is_err());
+    drop(TcpStream::connect(gateway.addr).await.unwrap());
+    let failed = |reason| gateway.series_with("sluice_tls_handshakes_failed_total", reason);
+    for reason in ["protocol", "timeout", "alert", "closed"] {
+        eventually(|| async { failed(reason) >= 1.0 }).await;
+    }
 }
 
 /// A new file takes the old one's place at once, as tools do it.
