@@ -140,7 +140,7 @@ impl Series {
         let opts = HistogramOpts::new(
             "sluice_abort_propagation_seconds",
             "From the moment when the gateway sees that a client left until its node's connection is let go, by phase: \
-             waiting, streaming, non_streaming. Not observed after the head of an answer that is no stream.",
+             waiting, streaming, non_streaming. With `sse_keepalive` 0 not always observed after the first byte.",
         );
         let all = HistogramVec::new(opts.buckets(ABORT_SECONDS.to_vec()), &["phase"])?;
         let all = self.registered(all)?;

@@ -86,6 +86,8 @@ struct Scan<'a> {
     event_at: Option<usize>,
     /// Where the line begins that says that the event is an error.
     error_at: Option<usize>,
+    /// The last line has its end from us. A reason that begins in it may be cut.
+    unended: bool,
 }
 
 /// Why a pass ended, and where what it has not passed begins.
@@ -124,7 +126,7 @@ impl StreamEnd {
             self.held.extend_from_slice(&bytes);
             bytes = self.held.split().freeze();
         }
-        match self.scan(&bytes) {
+        match self.scan(&bytes, false) {
             Stop::End => Passed { bytes, died: false },
             Stop::Death(from) => Passed { bytes: bytes.slice(..from), died: true },
             Stop::Hold(from) => {
@@ -142,7 +144,7 @@ impl StreamEnd {
         }
         // A last line may lack its end.
         let line = [&rest, &b"\n"[..]].concat();
-        match self.scan(&line) {
+        match self.scan(&line, true) {
             Stop::Death(from) => Passed { bytes: rest.slice(..from.min(rest.len())), died: true },
             Stop::End | Stop::Hold(_) => Passed { bytes: rest, died: false },
         }
@@ -164,9 +166,10 @@ impl StreamEnd {
         if self.is_well() { self.finish.reason() } else { None }
     }
 
-    fn scan(&mut self, bytes: &[u8]) -> Stop {
+    fn scan(&mut self, bytes: &[u8], unended: bool) -> Stop {
         let at_event = matches!(self.place, Place::Begin { event: true, .. });
-        let mut scan = Scan { bytes, at: 0, event_at: at_event.then_some(0), error_at: None };
+        let event_at = at_event.then_some(0);
+        let mut scan = Scan { bytes, at: 0, event_at, error_at: None, unended };
         while scan.at < bytes.len() {
             let rest = &bytes[scan.at..];
             let Place::Begin { event, after_cr } = self.place else {
@@ -193,7 +196,8 @@ impl StreamEnd {
     fn read_on(&mut self, scan: &mut Scan<'_>, end: Option<usize>) {
         let rest = &scan.bytes[scan.at..];
         let begins = self.finish.push(&rest[..end.unwrap_or(rest.len())]);
-        self.ending |= begins && self.form == Form::Choices;
+        let is_cut = scan.unended && end.is_some_and(|end| end + 1 == rest.len());
+        self.ending |= begins && !is_cut && self.form == Form::Choices;
         match end {
             Some(end) => self.end_line(scan, scan.at + end),
             None => {
@@ -294,11 +298,14 @@ impl StreamEnd {
 
     fn kind_of_data<'a>(&self, data: &'a [u8], whole: bool, error: bool) -> Kind<'a> {
         let may_become = |known: &[u8], given: &[u8]| !whole && known.starts_with(given);
-        let object = data.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+        let begin = data.trim_ascii_start();
+        let object = begin.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
         if error || object.is_some_and(|object| object.starts_with(ERROR_FIELD)) {
             return if whole { Kind::Error(data) } else { Kind::Open };
         }
-        if object.is_some_and(|object| may_become(ERROR_FIELD, object)) || may_become(DONE, data) {
+        let may_be_object = begin.is_empty() && !whole;
+        let may_be_error = object.is_some_and(|object| may_become(ERROR_FIELD, object));
+        if may_be_object || may_be_error || may_become(DONE, data) {
             return Kind::Open;
         }
         let done = whole && self.form == Form::Choices && data.trim_ascii_end() == DONE;
@@ -371,6 +378,8 @@ mod tests {
             (&[WORD, WORD], false),
             (&[], false),
             (&[WORD, "data: {\"finish_reason\":\"st"], false),
+            (&[WORD, "data: {\"error\":\t,\"finish_reason\":\"lo"], false),
+            (&[WORD, "data: {\"error\":,\"finish_reason\":\"lo\"}\n"], true),
             // In a text it is escaped.
             (&["data: {\"content\":\"\\\"finish_reason\\\":\\\"stop\\\"\"}\n\n"], false),
             (&["data: {\"x\":\"\\\"\",\"finish_reason\":\"stop\"}\n\n"], true),
@@ -390,6 +399,7 @@ mod tests {
             DEATH,
             "data: {\"error\":{\"message\":\"x\"}}\n\n",
             "data: { \"error\" : \"boom\" }\n\n",
+            "data: \t \t{\"error\":\"boom\"}\n\n",
             "data:{\"error\":{\"code\":\"500\"}}\r\n\r\n",
             "event: error\ndata: {\"message\":\"x\"}\n\n",
             "event: error\r\ndata: not JSON\r\n\r\n",
