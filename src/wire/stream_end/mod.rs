@@ -13,7 +13,7 @@ use memchr::memchr2;
 use super::finish::{Finish, Reason};
 use fault::{Fault, of_error};
 
-/// Longest event that waits to be read whole, in bytes. vLLM's is about 200.
+/// Bytes of an event that wait to be read whole, from the line on that may tell something. vLLM's have about 200.
 const HELD_BYTES_MAX: usize = 16 * 1024;
 
 /// What OpenAI's older streams end with.
@@ -178,7 +178,9 @@ impl StreamEnd {
             };
             if after_cr && rest[0] == b'\n' {
                 scan.at += 1;
-                scan.event_at = event.then_some(scan.at);
+                if event {
+                    scan.event_at = Some(scan.at);
+                }
                 self.place = Place::Begin { event, after_cr: false };
                 continue;
             }
@@ -187,7 +189,7 @@ impl StreamEnd {
             }
         }
         match scan.error_at {
-            Some(_) => self.hold(&scan),
+            Some(_) => self.hold(&mut scan),
             None => Stop::End,
         }
     }
@@ -217,7 +219,7 @@ impl StreamEnd {
         }
         let kind = match self.kind(line, end.is_some(), scan.error_at.is_some()) {
             // As if it had come in pieces: it would have waited in vain.
-            Kind::Error(_) if scan.at + line.len() - scan.begin() > HELD_BYTES_MAX => Kind::Other,
+            Kind::Error(_) if scan.waits_to(scan.at + line.len()) > HELD_BYTES_MAX => Kind::Other,
             kind => kind,
         };
         match kind {
@@ -257,12 +259,14 @@ impl StreamEnd {
     }
 
     /// What is not known yet waits, from where it can be read again.
-    fn hold(&mut self, scan: &Scan<'_>) -> Stop {
-        let from = scan.begin();
-        if scan.bytes.len() - from > HELD_BYTES_MAX {
-            self.place = Place::Line;
+    fn hold(&mut self, scan: &mut Scan<'_>) -> Stop {
+        if scan.waits_to(scan.bytes.len()) > HELD_BYTES_MAX {
+            if scan.at < scan.bytes.len() {
+                self.read_on(scan, None);
+            }
             return Stop::End;
         }
+        let from = scan.begin();
         let event = scan.event_at == Some(from);
         // What waits is read again, and with it a good end that is in it.
         self.ending &= !event;
@@ -305,10 +309,12 @@ impl StreamEnd {
         }
         let may_be_object = begin.is_empty() && !whole;
         let may_be_error = object.is_some_and(|object| may_become(ERROR_FIELD, object));
-        if may_be_object || may_be_error || may_become(DONE, data) {
+        let text = data.trim_ascii_end();
+        let may_be_done = may_become(DONE, data) || (!whole && text == DONE);
+        if may_be_object || may_be_error || may_be_done {
             return Kind::Open;
         }
-        let done = whole && self.form == Form::Choices && data.trim_ascii_end() == DONE;
+        let done = whole && self.form == Form::Choices && text == DONE;
         if done { Kind::Done } else { Kind::Other }
     }
 }
@@ -317,6 +323,11 @@ impl Scan<'_> {
     /// Where what is under way begins: its event, if that is at hand, or what of it tells something.
     fn begin(&self) -> usize {
         self.event_at.or(self.error_at).unwrap_or(self.at)
+    }
+
+    /// How many bytes would wait, from the line that tells something up to `end`.
+    fn waits_to(&self, end: usize) -> usize {
+        end - self.error_at.unwrap_or(self.at)
     }
 }
 
@@ -375,6 +386,7 @@ mod tests {
             (&[": ping\n\n", WORD, ": ping\n", END], true),
             (&[WORD, "data:[DONE]\r\n\r\n"], true),
             (&[WORD, "data: [DONE]"], true),
+            (&[WORD, "data: [DONE] \t\r\n\r\n"], true),
             (&[WORD, WORD], false),
             (&[], false),
             (&[WORD, "data: {\"finish_reason\":\"st"], false),
@@ -410,6 +422,15 @@ mod tests {
                 &[WORD, STOP, death, END].concat(),
                 (&[WORD, STOP].concat(), true, false),
             );
+        }
+    }
+
+    #[test]
+    fn of_an_event_that_is_at_hand_whole_nothing_passes() {
+        for line_end in ["\n", "\r\n", "\r"] {
+            let event = "id: 1\ndata: {\"error\":\"boom\"}\n\n".replace('\n', line_end);
+            let (passed, died, _) = through(CHAT, &event, event.len());
+            assert!(passed.is_empty() && died, "{event:?}");
         }
     }
 
@@ -453,10 +474,32 @@ mod tests {
     #[test]
     fn what_is_longer_than_is_kept_passes() {
         let long = "x".repeat(HELD_BYTES_MAX);
-        let event = format!("data: {{\"error\":{{\"message\":\"{long}\"}}}}\n\n{END}");
-        for piece_bytes in [1_000, event.len()] {
-            let (passed, died, _) = through(CHAT, &event, piece_bytes);
-            assert!(passed == event && !died);
+        for (event, well) in [
+            (format!("data: {{\"error\":{{\"message\":\"{long}\"}}}}\n\n{END}"), true),
+            (
+                format!("data: {{\"error\":null,\"finish_reason\":\"stop\",\"x\":\"{long}\"}}\n\n"),
+                true,
+            ),
+            (
+                format!("data: {{\"error\":null,\"x\":\"{long}\",\"finish_reason\":\"stop\"}}\n\n"),
+                true,
+            ),
+            (
+                format!("data: {{\"error\":null,\"finish_reason\":null,\"x\":\"{long}\"}}\n\n"),
+                false,
+            ),
+        ] {
+            for piece_bytes in [1, 7, 1_000, HELD_BYTES_MAX, event.len()] {
+                let (passed, died, ended) = through(CHAT, &event, piece_bytes);
+                assert!(passed == event && !died);
+                assert_eq!(ended, well, "{} by {piece_bytes}", &event[..60]);
+            }
+        }
+        // What lies before the line that tells something does not count.
+        let death = format!(": {long}\n{DEATH}{END}");
+        for piece_bytes in [7, 1_000, death.len()] {
+            let (_, died, _) = through(CHAT, &death, piece_bytes);
+            assert!(died, "by {piece_bytes}");
         }
     }
 
