@@ -251,7 +251,7 @@ impl Server {
         self.writers.take()
     }
 
-    /// Not ready from now on; after `delay` no new connection; done when the last request is, or after `timeout`: clients of
+    /// Not ready from now on, unless another process is; after `delay` no new connection; done when the last request is, or after `timeout`: clients of
     /// requests that are under way then are told so, as far as they can be, within two seconds.
     /// True where every request came to its end.
     pub async fn stop(mut self, delay: Duration, timeout: Duration) -> bool {

@@ -106,7 +106,7 @@ impl Admin {
             "/icon.svg" => Answer::asset(&page::ICON),
             "/metrics" => block_in_place(|| self.exposition(request)),
             "/livez" => Answer::new(StatusCode::OK, TEXT, b"ok\n".to_vec()),
-            "/readyz" if self.drain.is_draining() => {
+            "/readyz" if !self.drain.is_ready() => {
                 Answer::new(StatusCode::SERVICE_UNAVAILABLE, TEXT, b"draining\n".to_vec())
             }
             "/readyz" => Answer::new(StatusCode::OK, TEXT, b"ok\n".to_vec()),

@@ -40,11 +40,10 @@ pub fn live() -> Answer {
 
 /// `GET /readyz`: 503 while draining, so that a load balancer sends its traffic elsewhere. `generation` is told to
 /// admins only.
-pub fn ready(draining: bool, generation: Option<u64>) -> Answer {
-    let (status, word) = if draining {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else {
-        (StatusCode::OK, "ok")
+pub fn ready(ready: bool, generation: Option<u64>) -> Answer {
+    let (status, word) = match ready {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
     };
     let mut body = json!({ "status": word });
     if let Some(generation) = generation {

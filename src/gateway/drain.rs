@@ -87,7 +87,7 @@ impl Drain {
         InFlight(self.clone())
     }
 
-    /// From now on the process is not ready, and connections end with their request.
+    /// From now on connections end with their request, and the process is not ready, unless it has handed over.
     pub fn begin(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -97,14 +97,19 @@ impl Drain {
         self.handed_over.store(true, Ordering::Relaxed);
     }
 
-    /// True after [`Drain::begin`], but for a process that has handed over: where it listened, another one is ready.
+    /// True after [`Drain::begin`].
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed) && !self.handed_over.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Work may be sent to where this process listened: it is not about to stop, or another one listens there.
+    pub fn is_ready(&self) -> bool {
+        !self.is_draining() || self.handed_over.load(Ordering::Relaxed)
     }
 
     /// True where a connection is to end with its request.
     pub(super) fn ends_connections(&self) -> bool {
-        self.draining.load(Ordering::Relaxed) || self.handed_over.load(Ordering::Relaxed)
+        self.is_draining() || self.handed_over.load(Ordering::Relaxed)
     }
 
     /// Nothing is waited for any longer: what is under way is to tell its client so, and end.

@@ -52,7 +52,7 @@ impl Gateway {
                 let presented = keys::presented(&request.headers).ok().flatten();
                 let key = presented.and_then(|key| ctx.snapshot.keys.find(key, SystemTime::now()));
                 let details = key.is_some_and(|key| key.admin) || ctx.snapshot.keys.is_empty();
-                info::ready(self.drain.is_draining(), details.then_some(ctx.snapshot.generation))
+                info::ready(self.drain.is_ready(), details.then_some(ctx.snapshot.generation))
             }
             "/health" if !ctx.snapshot.keys.is_empty() => {
                 match keys::presented(&request.headers).map_err(twice)? {
