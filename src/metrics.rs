@@ -110,6 +110,32 @@ impl Phase {
     }
 }
 
+/// Why TLS was not agreed on with a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unshaken {
+    /// The client said no, as to a certificate that it does not trust.
+    Alert,
+    /// What came was no TLS, or none that is spoken here.
+    Protocol,
+    /// It closed the connection.
+    Closed,
+    /// It took too long.
+    Timeout,
+}
+
+impl Unshaken {
+    const ALL: [Self; 4] = [Self::Alert, Self::Protocol, Self::Closed, Self::Timeout];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Alert => "alert",
+            Self::Protocol => "protocol",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
 /// Makes series that the registry knows.
 struct Series(Registry);
 
@@ -145,6 +171,19 @@ impl Series {
         let all = HistogramVec::new(opts.buckets(ABORT_SECONDS.to_vec()), &["phase"])?;
         let all = self.registered(all)?;
         Ok(Phase::ALL.map(|phase| all.with_label_values(&[phase.label()])))
+    }
+
+    fn certificates(&self) -> prometheus::Result<IntCounterVec> {
+        let help = "Changes of the files of the listener's certificate, by result: ok, failed.";
+        let name = "sluice_tls_certificate_changes_total";
+        self.counted_by((name, help), ("result", &["ok", "failed"]))
+    }
+
+    fn handshakes(&self) -> prometheus::Result<IntCounterVec> {
+        let help = "Connections that ended before TLS was agreed on, by reason: alert (the client refused, as for a certificate \
+                    that it does not trust), protocol, closed (by the client, as health checks of balancers do), timeout.";
+        let name = "sluice_tls_handshakes_failed_total";
+        self.counted_by((name, help), ("reason", &Unshaken::ALL.map(Unshaken::label)))
     }
 
     /// Counts by `label`, of which these are all values. They are there from the start: the first change is one that an alert
@@ -191,21 +230,8 @@ impl Metrics {
                 "Changes of the configuration, by result: ok, failed.",
                 &["result"],
             )?,
-            certificates: new.counted_by(
-                (
-                    "sluice_tls_certificate_changes_total",
-                    "Changes of the files of the listener's certificate, by result: ok, failed.",
-                ),
-                ("result", &["ok", "failed"]),
-            )?,
-            handshakes: new.counted_by(
-                (
-                    "sluice_tls_handshakes_failed_total",
-                    "Connections that were closed before TLS was agreed on, by reason: alert (the client refused, as for a \
-                     certificate that it does not trust), protocol, closed (by the client), timeout.",
-                ),
-                ("reason", &["alert", "protocol", "closed", "timeout"]),
-            )?,
+            certificates: new.certificates()?,
+            handshakes: new.handshakes()?,
             connections: new.registered(IntGaugeVec::new(
                 Opts::new("sluice_connections", "Open connections, by listener: public, operators."),
                 &["listener"],
@@ -318,9 +344,9 @@ impl Metrics {
         self.certificates.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 
-    /// TLS was not agreed on, for `reason`: one of [`Certificate::accept`](crate::listener::Certificate).
-    pub fn handshake_failed(&self, reason: &'static str) {
-        self.handshakes.with_label_values(&[reason]).inc();
+    /// TLS was not agreed on with a client.
+    pub fn handshake_failed(&self, why: Unshaken) {
+        self.handshakes.with_label_values(&[why.label()]).inc();
     }
 
     /// A change of the configuration took effect, or did not.

@@ -81,7 +81,7 @@ impl Listener {
                     Ok(socket) => {
                         self.speak(app, ClientStream::tls(socket, &self), shutdown).await;
                     }
-                    Err(reason) => self.metrics.handshake_failed(reason),
+                    Err(why) => self.metrics.handshake_failed(why),
                 }
             }
         }

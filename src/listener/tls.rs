@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use crate::config::certificate::Texts;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Unshaken};
 
 /// The names of the protocols, as TLS calls them (RFC 7301).
 pub(super) const HTTP2: &[u8] = b"h2";
@@ -67,32 +67,32 @@ impl Certificate {
     /// Agrees on TLS with the client at `socket`.
     ///
     /// # Errors
-    /// The reason why it came to nothing, in a word: `alert`, `protocol`, `closed` or `timeout`.
+    /// It came to nothing.
     pub(super) async fn accept(
         &self,
         socket: Stream,
         limit: Duration,
-    ) -> Result<TlsStream<Stream>, &'static str> {
+    ) -> Result<TlsStream<Stream>, Unshaken> {
         match tokio::time::timeout(limit, self.acceptor.accept(socket)).await {
             Ok(Ok(agreed)) => Ok(agreed),
             Ok(Err(error)) => {
                 log::debug!("a TLS handshake failed: {error}");
-                Err(word_of(&error))
+                Err(why(&error))
             }
             Err(_) => {
                 log::debug!("a TLS handshake took too long");
-                Err("timeout")
+                Err(Unshaken::Timeout)
             }
         }
     }
 }
 
-fn word_of(error: &io::Error) -> &'static str {
+fn why(error: &io::Error) -> Unshaken {
     let of_tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     match of_tls {
-        Some(rustls::Error::AlertReceived(_)) => "alert",
-        Some(_) => "protocol",
-        None => "closed",
+        Some(rustls::Error::AlertReceived(_)) => Unshaken::Alert,
+        Some(_) => Unshaken::Protocol,
+        None => Unshaken::Closed,
     }
 }
 
