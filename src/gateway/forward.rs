@@ -59,6 +59,10 @@ const HEADERS: usize = 12;
 /// Requests on one connection of HTTP/2 to a node: what servers commonly allow (RFC 9113, 6.5.2).
 const STREAMS_PER_CONNECTION: usize = 100;
 
+/// How often a connection of HTTP/2 to a node is asked whether it lives (RFC 9113, 6.7): requests of many clients are on it, and a
+/// limit of one of them ends that one alone. Seldom enough for servers that count pings.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
 /// The node, its address of this moment, and how long to wait for it.
 pub(super) async fn peer(
     session: &mut Session,
@@ -120,6 +124,7 @@ pub(super) async fn peer(
         (true, true) => {
             peer.options.alpn = ALPN::H2H1;
             peer.options.max_h2_streams = STREAMS_PER_CONNECTION;
+            peer.options.h2_ping_interval = Some(PING_INTERVAL);
         }
         (true, false) => {}
     }
