@@ -26,7 +26,7 @@
 //! a place at the best node (`gateway/node.rs`, [`upstream::balance`]; by its session or its prompt where that is asked for,
 //! `gateway/affinity.rs`; in line where all are full, `gateway/queued.rs`), `upstream_request_filter` writes the head that the
 //! node shall see (what may go up is listed; everything else stays) and puts a stand-in in the client's place (`gateway/downstream/`) that replays the body, keeps
-//! the head of a stream back until its first event, watches the clock and has comments written into silent streams;
+//! the head of a stream back until its first event, watches the clock of every answer and has comments written into silent streams;
 //! `upstream_response_filter` judges the status; `gateway/passing.rs` decides what goes to the client, and from when on no
 //! other node can take the place of this one; `error_while_proxy` decides whether there is another try; `fail_to_proxy`
 //! tells the client what cannot be mended; `logging` settles the request's limits, writes its row ([`ledger`]), counts it (`gateway/counted.rs`) and writes its line.
@@ -62,8 +62,8 @@
 //!   mends what it should refuse. [`wire::raw_head`] and [`wire::chunked`] look at the bytes as they came; what both readers of a body in
 //!   chunks do not agree on is none.
 //! - **A wrapper round the client's session, not a client of our own.** The head that waits, limits apart from each other and
-//!   comments hang on one call that Pingora makes while it waits for a node; the rest of the proxy stays Pingora's. It is
-//!   there for event streams only, and where nothing but the head is to be held it goes with the first bytes.
+//!   comments hang on one call that Pingora makes while it waits for a node; the rest of the proxy stays Pingora's. Where its own
+//!   clock will do for the rest of an answer, the wrapper goes with the first bytes.
 //! - **Usage is asked for and cut out again** (`wire/usage`): an account is right only if nodes tell what they made, also of
 //!   streams whose client leaves; what such a client did not ask for, it does not see.
 //! - **An account in a file, not in a database** ([`ledger`]): lines that are appended survive a kill, need nothing that could

@@ -212,14 +212,14 @@ impl Gateway {
     }
 
     /// The client left. The proxy has let the node's connection go just before it calls `error_while_proxy`: over HTTP/1.1
-    /// its socket is closed, over HTTP/2 its stream is reset. Not observed where nobody saw the client leave: after the
-    /// head of an answer that is no stream, and after a hand-over.
+    /// its socket is closed, over HTTP/2 its stream is reset. Not observed where nobody saw the client leave: when the
+    /// stand-in has gone.
     pub(super) fn note_abort(&self, ctx: &RequestContext) {
         let Some(left_at) = ctx.downstream.left_at() else { return };
         let in_stream = ctx.answer.tail.is_some();
         let phase = if in_stream && ctx.answer.is_bound() {
             Phase::Streaming
-        } else if in_stream || ctx.stream {
+        } else if in_stream || (ctx.stream && !ctx.answer.is_bound()) {
             Phase::Waiting
         } else {
             Phase::NonStreaming

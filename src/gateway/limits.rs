@@ -1,8 +1,6 @@
 //! What a request may take of this process, and how long its client may keep it waiting.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -64,14 +62,13 @@ impl Gateway {
     /// The process waits for no request any longer.
     pub(super) async fn unless_cut<T>(
         &self,
-        mut work: Pin<&mut impl Future<Output = T>>,
+        work: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Box<Error>> {
-        let mut cut = pin!(async { self.drain.told().due().await });
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => cut.as_mut().poll(cx).map(Err),
-        })
-        .await
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            cut = async { self.drain.told().due().await } => Err(cut),
+        }
     }
 
     /// Where another process serves, or none soon, a connection ends with its request, also one that began before: its client

@@ -49,7 +49,7 @@ fn head(
         ctx.answer.send_head();
     }
     if !waits {
-        ctx.downstream.pass_at_once(session);
+        ctx.downstream.pass_at_once();
         ctx.let_body_go();
         ctx.node_began();
     }

@@ -1,5 +1,5 @@
 //! The one wrapper round the client's side of a request: it gives Pingora the saved body, on the first try and on each
-//! other one, and stays there for event streams.
+//! other one, and stays there for what only it can do.
 //!
 //! Pingora 0.9 has no hook that reads a body before a node is chosen: a body that was read in `request_filter` is sent
 //! to the node from a retry buffer of 64 KiB only, and a larger one not at all. But the client's session is a public
@@ -71,6 +71,8 @@ struct Shared {
     last: AtomicBool,
     /// Bytes of an answer are with the client.
     written: AtomicBool,
+    /// The node has got all of the request's body, or nothing is left to give it.
+    replayed: AtomicBool,
     /// A write was begun and not ended.
     torn: AtomicBool,
     /// The client has all of the stream, or knows that it broke.
@@ -127,6 +129,7 @@ impl Downstream {
         self.hands_over = limits.end_with_first_byte(now);
         let shared = self.shared.get_or_insert_default().clone();
         shared.passes.store(false, Relaxed);
+        shared.replayed.store(false, Relaxed);
         // The session is moved, its box stays: nothing is asked of the allocator but room for the stand-in.
         let real = mem::replace(&mut *session.downstream_session, nobody());
         let stand_in = StandIn::new((real, shared), pieces, (limits, now), farewell);
@@ -143,12 +146,9 @@ impl Downstream {
         }
     }
 
-    /// The head that comes goes to the client at once. Where the proxy's own clock will do for what follows, the real session
-    /// comes back.
-    pub(super) fn pass_at_once(&mut self, session: &mut Session) {
-        if self.hands_over {
-            self.remove(session);
-        } else if let Some(shared) = &self.shared {
+    /// The head that comes goes to the client at once.
+    pub(super) fn pass_at_once(&self) {
+        if let Some(shared) = &self.shared {
             shared.passes.store(true, Relaxed);
         }
     }
@@ -164,8 +164,9 @@ impl Downstream {
     /// Brings the real session back once bytes of the answer are with the client, where that is all there was to do. The
     /// first act of `response_body_filter`.
     pub(super) fn hand_over(&mut self, session: &mut Session) {
-        let written = |shared: &Arc<Shared>| shared.written.load(Relaxed);
-        if self.hands_over && self.installed && self.shared.as_ref().is_some_and(written) {
+        let done =
+            |shared: &Arc<Shared>| shared.written.load(Relaxed) && shared.replayed.load(Relaxed);
+        if self.hands_over && self.installed && self.shared.as_ref().is_some_and(done) {
             self.remove(session);
         }
     }

@@ -1,6 +1,8 @@
 //! What stands in the real session's place: it replays the body, watches the client and the clock while the node is
 //! waited for, and keeps a head back until there is something to send after it.
 
+mod sorting;
+
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_core::protocols::Digest;
@@ -20,9 +22,8 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::time::Sleep;
 
 use super::super::drain::{Due, due};
-use super::super::failure;
 use super::clock::{self, Clock, Limits, Ring};
-use super::{Farewell, Shared, has_begun, is_stream, nobody};
+use super::{Farewell, Shared, has_begun, nobody};
 use crate::wire::events::Tail;
 use crate::wire::splice::Pieces;
 
@@ -68,7 +69,8 @@ impl StandIn {
         (limits, now): (Limits, Instant),
         farewell: Farewell,
     ) -> Self {
-        let clock = Clock::new(limits, now, has_begun(real.response_written()));
+        let begun = has_begun(real.response_written());
+        let clock = Clock::new(limits, now, begun);
         Self {
             alarm: Box::pin(tokio::time::sleep_until(clock.next().into())),
             replays: pieces.as_ref().is_some_and(|pieces| !pieces.is_empty()),
@@ -78,7 +80,7 @@ impl StandIn {
             clock,
             head: None,
             tail: Tail::default(),
-            open_ended: false,
+            open_ended: begun,
             cut: Some(farewell.cut.clone().begin()),
             farewell,
             broke: None,
@@ -98,91 +100,11 @@ impl StandIn {
         }
     }
 
-    /// Keeps a head to which nothing has come yet, and what an earlier try's client has already. Gives what is to be
-    /// written of it all, and whether that holds bytes of an answer.
-    fn sort(&mut self, mut tasks: Vec<HttpTask>) -> Result<(Vec<HttpTask>, bool)> {
-        let begun = has_begun(self.real.response_written());
-        let (bytes, end) = self.look_at(&tasks);
-        let breaks = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
-        let passes = self.shared.passes.load(Relaxed);
-        if !(passes || bytes || end || breaks && self.shared.written.load(Relaxed)) {
-            return Ok((self.keep_head(tasks, begun)?, false));
+    /// Before a head is written, which says so.
+    fn end_connection_where_due(&mut self) {
+        if self.shared.last.load(Relaxed) {
+            self.real.set_keepalive(None);
         }
-        if bytes || self.shared.written.load(Relaxed) {
-            self.end_well(&mut tasks);
-        }
-        if begun {
-            tasks.retain(|task| !matches!(task, HttpTask::Header(..)));
-        } else if let Some(head) = self.head.take() {
-            tasks.insert(0, HttpTask::Header(head, false));
-        }
-        Ok((tasks, bytes))
-    }
-
-    /// Ends a stream that its node has broken off after a whole event: as the proxy would, but with a good end.
-    fn end_well(&mut self, tasks: &mut [HttpTask]) {
-        let Some(last) = tasks.last_mut() else { return };
-        if let HttpTask::Failed(_) = last
-            && self.open_ended
-            && self.tail.begun()
-            && self.tail.between_events()
-        {
-            let failed = mem::replace(last, HttpTask::Body(None, true));
-            let HttpTask::Failed(error) = failed else { return };
-            if self.shared.settled.load(Relaxed) {
-                return;
-            }
-            let Farewell { dialect, id, .. } = &self.farewell;
-            let event = failure::name_of(&error).event(*dialect, id.as_str());
-            *last = HttpTask::Body(Some(event.into()), true);
-            self.broke = Some(error);
-        }
-    }
-
-    /// Whether there are bytes of a body in `tasks`, and whether they end it.
-    fn look_at(&mut self, tasks: &[HttpTask]) -> (bool, bool) {
-        let (mut bytes, mut ends) = (false, false);
-        for task in tasks {
-            match task {
-                HttpTask::Header(head, end) => {
-                    if is_stream(head) {
-                        self.clock.stream_begins(Instant::now());
-                        self.open_ended = !head.headers.contains_key(header::CONTENT_LENGTH);
-                    }
-                    ends |= *end;
-                }
-                HttpTask::Body(body, end) | HttpTask::UpgradedBody(body, end) => {
-                    if let Some(body) = body.as_ref().filter(|body| !body.is_empty()) {
-                        bytes = true;
-                        self.tail.push(body);
-                    }
-                    ends |= *end;
-                }
-                HttpTask::Trailer(_) | HttpTask::Done => ends = true,
-                HttpTask::Failed(_) => {}
-            }
-        }
-        (bytes, ends)
-    }
-
-    /// Keeps the head of an answer of which nothing is to be written; gives what has to go before it.
-    fn keep_head(&mut self, tasks: Vec<HttpTask>, begun: bool) -> Result<Vec<HttpTask>> {
-        let mut before = Vec::new();
-        for task in tasks {
-            match task {
-                HttpTask::Header(..) if begun => {}
-                HttpTask::Header(head, end) if head.status.is_informational() => {
-                    before.push(HttpTask::Header(head, end));
-                }
-                HttpTask::Header(head, _) => {
-                    self.head = Some(head);
-                    self.keep_alarm_early();
-                }
-                HttpTask::Failed(error) => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(before)
     }
 
     /// The client is gone, if it was the client's side that failed.
@@ -218,6 +140,7 @@ impl CustomSession for StandIn {
         if let Some(piece) = self.pieces.next() {
             return Ok(Some(piece));
         }
+        self.shared.replayed.store(true, Relaxed);
         loop {
             tokio::select! {
                 biased;
@@ -233,8 +156,8 @@ impl CustomSession for StandIn {
             match ring {
                 Ring::Wait => {}
                 Ring::Over(limit) => return Err(clock::over(limit)),
-                // The client has all of it, or knows so.
-                Ring::Comment if self.shared.settled.load(Relaxed) => {}
+                // Its length is told, or the client has all of it, or knows that it broke.
+                Ring::Comment if !self.open_ended || self.shared.settled.load(Relaxed) => {}
                 Ring::Comment => {
                     self.comment = true;
                     self.shared.comment_due.store(true, Relaxed);
@@ -265,9 +188,7 @@ impl CustomSession for StandIn {
         if bytes {
             self.shared.written.store(true, Relaxed);
         }
-        if self.shared.last.load(Relaxed) {
-            self.real.set_keepalive(None);
-        }
+        self.end_connection_where_due();
         self.shared.torn.store(true, Relaxed);
         let written = self.real.response_duplex_vec(tasks).await;
         self.shared.torn.store(false, Relaxed);
@@ -280,6 +201,7 @@ impl CustomSession for StandIn {
     /// A comment; it takes a head along that is kept back.
     async fn write_body(&mut self, comment: Bytes, _: bool) -> Result<()> {
         let began = Instant::now();
+        self.end_connection_where_due();
         self.shared.torn.store(true, Relaxed);
         let head = self.head.take();
         let written = async {

@@ -183,18 +183,22 @@ async fn r28_a_head_without_a_body_is_no_first_byte() {
     })
     .await;
     let limits = "kind: vllm, timeouts: { first_byte: 1s, idle: 60s }";
-    let gateway = Setup::routes(&preset(node.addr).replace("kind: vllm", limits)).start().await;
-    let asked = Instant::now();
-    let request = gateway.chat("m").send();
-    // Without its body the answer is none, whether the head was held back or its body was cut.
-    let whole = match within(request).await {
-        Ok(reply) if reply.status() == 200 => within(reply.bytes()).await.is_ok(),
-        Ok(reply) => reply.status() != 504,
-        Err(_) => false,
-    };
-    assert!(!whole && asked.elapsed() < SOON, "{:?}", asked.elapsed());
-    assert_eq!(node.seen().len(), 1, "nobody is asked again");
-    assert_eq!(gateway.log_lines(1).await[0]["error"], "upstream_timeout");
+    for (tried, keepalive) in ["15s", "0"].into_iter().enumerate() {
+        let setup = Setup::routes(&preset(node.addr).replace("kind: vllm", limits));
+        let setup = setup.flags(|flags| flags.sse_keepalive = Some(keepalive.to_owned()));
+        let gateway = setup.start().await;
+        let asked = Instant::now();
+        let request = gateway.chat("m").send();
+        // Without its body the answer is none, whether the head was held back or its body was cut.
+        let whole = match within(request).await {
+            Ok(reply) if reply.status() == 200 => within(reply.bytes()).await.is_ok(),
+            Ok(reply) => reply.status() != 504,
+            Err(_) => false,
+        };
+        assert!(!whole && asked.elapsed() < SOON, "{keepalive}: {:?}", asked.elapsed());
+        assert_eq!(node.seen().len(), tried + 1, "nobody is asked again");
+        assert_eq!(gateway.log_lines(1).await[0]["error"], "upstream_timeout");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

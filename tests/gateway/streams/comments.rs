@@ -90,6 +90,26 @@ async fn a_stream_that_flows_has_none_and_none_comes_before_the_nodes_own_head()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn none_comes_into_a_stream_whose_length_is_told() {
+    let node = Scripted::start(|_, mut peer| async move {
+        while peer.request().await.is_some() {
+            let length = EVENTS.concat().len();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {length}\r\n\r\n");
+            peer.send(head.as_bytes()).await;
+            for event in EVENTS {
+                pause().await;
+                peer.send(event.as_bytes()).await;
+            }
+        }
+    })
+    .await;
+    let (gateway, clients) = gateway(node.addr, "", "50ms").await;
+    for client in &clients {
+        assert_eq!(stream(client, &gateway).await, (200, EVENTS.concat(), true));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_comment_stands_inside_of_an_event() {
     for pieces in [
         &["data: {\"a\"", ":1}\n", "\ndata: {\"finish_reason\":\"stop\"}\n\n"][..],
