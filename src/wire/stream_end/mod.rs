@@ -6,24 +6,18 @@
 //! passes as it comes. The search for a reason to finish goes through lines in whatever pieces they come.
 
 mod fault;
+mod line;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
 use super::finish::{Finish, Reason};
 use fault::{Fault, of_error};
+use line::{Kind, kind};
 
-/// Bytes of an event that wait to be read whole, from the line on that may tell something. vLLM's have about 200.
+/// Bytes of an event that wait to be read whole: all of it, or, where it is longer, from the line on that may tell something.
+/// vLLM's have about 200.
 const HELD_BYTES_MAX: usize = 16 * 1024;
-
-/// What OpenAI's older streams end with.
-const DONE: &[u8] = b"[DONE]";
-
-/// What the data of an error begins with, after a brace.
-const ERROR_FIELD: &[u8] = b"\"error\"";
-
-/// The type of an event that is an error.
-const ERROR_EVENT: &[u8] = b"error";
 
 /// What ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,18 +58,6 @@ enum Place {
     Begin { event: bool, after_cr: bool },
     /// In a line that tells nothing by its begin.
     Line,
-}
-
-/// What a line is, as far as it has come.
-enum Kind<'a> {
-    /// It must be whole to be known.
-    Open,
-    Done,
-    EndEvent,
-    ErrorEvent,
-    /// The data of an error, or what looks like it.
-    Error(&'a [u8]),
-    Other,
 }
 
 /// One pass through bytes that are at hand.
@@ -217,7 +199,7 @@ impl StreamEnd {
             self.end_event(scan);
             return None;
         }
-        let kind = match self.kind(line, end.is_some(), scan.error_at.is_some()) {
+        let kind = match kind(self.form, (line, end.is_some()), scan.error_at.is_some()) {
             // As if it had come in pieces: it would have waited in vain.
             Kind::Error(_) if scan.waits_to(scan.at + line.len()) > HELD_BYTES_MAX => Kind::Other,
             kind => kind,
@@ -260,81 +242,39 @@ impl StreamEnd {
 
     /// What is not known yet waits, from where it can be read again.
     fn hold(&mut self, scan: &mut Scan<'_>) -> Stop {
-        if scan.waits_to(scan.bytes.len()) > HELD_BYTES_MAX {
-            if scan.at < scan.bytes.len() {
+        let end = scan.bytes.len();
+        if scan.waits_to(end) > HELD_BYTES_MAX {
+            if scan.at < end {
                 self.read_on(scan, None);
             }
             return Stop::End;
         }
-        let from = scan.begin();
-        let event = scan.event_at == Some(from);
+        // What a long event has before that line goes on.
+        let whole = scan.event_at.filter(|at| end - at <= HELD_BYTES_MAX);
+        let (from, event) = (whole.unwrap_or(scan.telling()), whole.is_some());
         // What waits is read again, and with it a good end that is in it.
         self.ending &= !event;
         self.finish.begin_anew();
         self.place = Place::Begin { event, after_cr: false };
         Stop::Hold(from)
     }
-
-    /// `whole`: the line's end has come. `error`: its event has said that it is one.
-    fn kind<'a>(&self, line: &'a [u8], whole: bool, error: bool) -> Kind<'a> {
-        let may_become = |known: &[u8], given: &[u8]| !whole && known.starts_with(given);
-        if let Some(data) = value(line, b"data:") {
-            return self.kind_of_data(data, whole, error);
-        }
-        if let Some(name) = value(line, b"event:") {
-            let ends = match self.form {
-                Form::Choices => &[],
-                Form::Events(ends) => ends,
-            };
-            return if whole && name == ERROR_EVENT {
-                Kind::ErrorEvent
-            } else if whole && ends.contains(&name) {
-                Kind::EndEvent
-            } else if [ERROR_EVENT].iter().chain(ends).any(|known| may_become(known, name)) {
-                Kind::Open
-            } else {
-                Kind::Other
-            };
-        }
-        let open = may_become(b"data:", line) || may_become(b"event:", line);
-        if open { Kind::Open } else { Kind::Other }
-    }
-
-    fn kind_of_data<'a>(&self, data: &'a [u8], whole: bool, error: bool) -> Kind<'a> {
-        let may_become = |known: &[u8], given: &[u8]| !whole && known.starts_with(given);
-        let begin = data.trim_ascii_start();
-        let object = begin.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
-        if error || object.is_some_and(|object| object.starts_with(ERROR_FIELD)) {
-            return if whole { Kind::Error(data) } else { Kind::Open };
-        }
-        let may_be_object = begin.is_empty() && !whole;
-        let may_be_error = object.is_some_and(|object| may_become(ERROR_FIELD, object));
-        let text = data.trim_ascii_end();
-        let may_be_done = may_become(DONE, data) || (!whole && text == DONE);
-        if may_be_object || may_be_error || may_be_done {
-            return Kind::Open;
-        }
-        let done = whole && self.form == Form::Choices && text == DONE;
-        if done { Kind::Done } else { Kind::Other }
-    }
 }
 
 impl Scan<'_> {
     /// Where what is under way begins: its event, if that is at hand, or what of it tells something.
     fn begin(&self) -> usize {
-        self.event_at.or(self.error_at).unwrap_or(self.at)
+        self.event_at.unwrap_or(self.telling())
     }
 
-    /// How many bytes would wait, from the line that tells something up to `end`.
+    /// Where the line begins that tells something, or may.
+    fn telling(&self) -> usize {
+        self.error_at.unwrap_or(self.at)
+    }
+
+    /// How many bytes would wait, from that line up to `end`.
     fn waits_to(&self, end: usize) -> usize {
-        end - self.error_at.unwrap_or(self.at)
+        end - self.telling()
     }
-}
-
-/// The value of a line of this field (WHATWG HTML, "Server-sent events": one space before it is not its).
-fn value<'a>(line: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
-    let value = line.strip_prefix(field)?;
-    Some(value.strip_prefix(b" ").unwrap_or(value))
 }
 
 #[cfg(test)]
@@ -500,6 +440,17 @@ mod tests {
         for piece_bytes in [7, 1_000, death.len()] {
             let (_, died, _) = through(CHAT, &death, piece_bytes);
             assert!(died, "by {piece_bytes}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_an_end_does_not_pile_up() {
+        let mut end = StreamEnd::of_path(CHAT).unwrap();
+        // Each piece ends in a line that may become one that tells something.
+        let piece = Bytes::from(format!("ata: x\n: {}\nd", "y".repeat(1_000)));
+        for _ in 0..100 {
+            end.push(piece.clone());
+            assert!(end.held.len() <= HELD_BYTES_MAX, "{} bytes", end.held.len());
         }
     }
 
