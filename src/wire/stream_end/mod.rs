@@ -171,8 +171,9 @@ impl StreamEnd {
             }
         }
         match scan.error_at {
-            Some(_) => self.hold(&mut scan),
-            None => Stop::End,
+            // What waits at the end of all is not read again.
+            Some(_) if !unended => self.hold(&mut scan),
+            _ => Stop::End,
         }
     }
 
@@ -330,6 +331,7 @@ mod tests {
             (&[WORD, WORD], false),
             (&[], false),
             (&[WORD, "data: {\"finish_reason\":\"st"], false),
+            (&[WORD, STOP.trim_end(), "\r\nevent:error"], true),
             (&[WORD, "data: {\"error\":\t,\"finish_reason\":\"lo"], false),
             (&[WORD, "data: {\"error\":,\"finish_reason\":\"lo\"}\n"], true),
             // In a text it is escaped.
